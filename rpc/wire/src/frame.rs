@@ -8,13 +8,13 @@
 //!      8    8 request id       chosen by the sender of the request, unique on its stream; 0 in one-way messages
 //!     16    4 time left ms     in requests: how long the sender will wait; 0 in answers
 //!     20    4 attachment bytes raw bytes at the end of the frame, after the body
-//!     24    … body             rkyv archive of the message of that kind, its root at the end
-//!      …    … attachment       payload or value, not part of the archive
+//!     24    . body             rkyv archive of the message of that kind, its root at the end
+//!      .    . attachment       payload or value, not part of the archive
 //! ```
 //!
 //! A body is checked once, by [`Frame::body`]; after that its fields are read in place.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rkyv::api::high::{HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -91,21 +91,28 @@ impl Frame {
         if buffer.len() < total {
             return Ok(None);
         }
-        let mut bytes = buffer.split_to(total).freeze();
-        let fixed = bytes.split_to(FRAME_HEADER_BYTES);
-        let status = u16_at(&fixed, 6);
+        Frame::parse(buffer.split_to(total).freeze()).map(Some)
+    }
+
+    /// Reads one frame that is exactly `bytes` long, without copying.
+    pub fn parse(mut bytes: Bytes) -> Result<Frame, WireError> {
+        if Frame::bytes_needed(&bytes)? != Some(bytes.len()) {
+            return Err(WireError::BadHeader("the length field does not match the bytes"));
+        }
+        let status = u16_at(&bytes, 6);
         let header = FrameHeader {
-            kind: MessageKind(u16_at(&fixed, 4)),
+            kind: MessageKind(u16_at(&bytes, 4)),
             status: Status::from_code(status).ok_or(WireError::UnknownStatus(status))?,
-            request_id: u64::from(u32_at(&fixed, 8)) | u64::from(u32_at(&fixed, 12)) << 32,
-            time_left_ms: u32_at(&fixed, 16),
+            request_id: u64::from(u32_at(&bytes, 8)) | u64::from(u32_at(&bytes, 12)) << 32,
+            time_left_ms: u32_at(&bytes, 16),
         };
-        let attachment_bytes = u32_at(&fixed, 20) as usize;
+        let attachment_bytes = u32_at(&bytes, 20) as usize;
+        bytes.advance(FRAME_HEADER_BYTES);
         if attachment_bytes > bytes.len() {
             return Err(WireError::BadHeader("the attachment is longer than the frame"));
         }
         let attachment = bytes.split_off(bytes.len() - attachment_bytes);
-        Ok(Some(Frame { header, body: bytes, attachment }))
+        Ok(Frame { header, body: bytes, attachment })
     }
 
     /// Length of the frame at the front of `buffer`, header included; `None` if its length field is incomplete.

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rkyv::Archive;
+
 /// Declares an integer newtype with the derives that every id shares.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {
         $(#[$doc])*
         #[derive(
             Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
-            rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+            Archive, rkyv::Serialize, rkyv::Deserialize,
         )]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -83,8 +86,9 @@ impl Decree {
 
 /// One partition of one table.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartitionId {
     /// The table.
     pub table: TableId,

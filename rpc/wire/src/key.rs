@@ -1,4 +1,4 @@
-//! Stored keys: `u16 big-endian hash key length ‖ hash key ‖ sort key`, as in Pegasus.
+//! Stored keys, as in Pegasus: the hash key's length (u16, big-endian), the hash key, the sort key.
 //!
 //! Inside one hash key rows sort by sort key bytes; hash keys sort by length first, then bytes. Keys that begin
 //! FF FF belong to the engine: no hash key is that long.
@@ -116,7 +116,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(hash in proptest::collection::vec(any::<u8>(), 1..50), sort in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn round_trip(
+            hash in proptest::collection::vec(any::<u8>(), 1..50),
+            sort in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
             let stored = encode(&hash, &sort);
             prop_assert_eq!(decode(&stored), Ok((&hash[..], &sort[..])));
             prop_assert!(stored.as_slice() < &ROWS_END[..]);

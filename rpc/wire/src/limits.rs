@@ -36,6 +36,8 @@ pub const REQUESTS_PER_STREAM_MAX: usize = 1024;
 pub const OUTBOX_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Connections one core accepts.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 10_000;
+/// Handshakes one core works on at a time; beyond it new connections are refused.
+pub const HANDSHAKES_PER_CORE_MAX: usize = 512;
 
 /// Mutations a partition may have prepared and not committed.
 pub const WINDOW_MUTATIONS_MAX: usize = 1024;

@@ -74,7 +74,7 @@ statuses! {
     /// The node or the meta service is starting or stopping.
     ShuttingDown = 19, Retry, "the server is starting or stopping; try again";
     /// The meta service has too few live nodes for what was asked.
-    NotEnoughNodes = 20, GiveUp, "too few live storage nodes for the replica count; start more nodes or ask for fewer replicas";
+    NotEnoughNodes = 20, GiveUp, "too few live nodes for the replica count; start nodes or ask for fewer replicas";
 
     /// Another core of this node, or another node, owns the partition; the answer says which.
     StaleRoute = 32, RefreshRoute, "the route is stale; ask the meta service again";
@@ -103,7 +103,7 @@ statuses! {
     WrongCluster = 55, GiveUp, "the peer belongs to another cluster";
 
     /// This copy lost data (damaged log or table) and refuses to serve.
-    Damaged = 64, GiveUp, "this copy of the partition is damaged and refuses to serve; it must be rebuilt from another member";
+    Damaged = 64, GiveUp, "this copy is damaged and refuses to serve; rebuild it from another member";
     /// The node's disk is full or broken; it takes no writes.
     StorageFailed = 65, GiveUp, "storage failed on a member; see the node's log";
     /// The server broke one of its own rules.

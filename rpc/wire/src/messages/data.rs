@@ -1,5 +1,7 @@
 //! What clients say to storage nodes. Every request names one partition and goes to the core that owns it.
 
+#![expect(missing_docs, reason = "rkyv's derive makes a resolver for RowOperation whose fields it leaves undocumented")]
+
 use rkyv::with::InlineAsBox;
 
 use crate::ids::{Decree, PartitionId};

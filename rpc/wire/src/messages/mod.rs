@@ -1,7 +1,7 @@
 //! All messages. `docs/protocol.md` has the table: name, source, target.
 //!
 //! Messages on the hot path ([`data`], [`peer`]) borrow what they send and are read in place on the other side
-//! (their `Archived…` types). Messages of the control plane ([`control`]) own what they carry and are decoded.
+//! (their archived types). Messages of the control plane ([`control`]) own what they carry and are decoded.
 //!
 //! rkyv does not evolve by itself: a changed message is a new kind with a new number. The golden images in
 //! `tests/golden` fail when a layout changes by accident.
@@ -34,40 +34,40 @@ kinds! {
     /// First frame of a connection, both ways: [`Hello`].
     HELLO = 1;
 
-    /// One row: [`data::Get`] → [`data::GetReply`], the value as attachment.
+    /// One row: [`data::Get`] -> [`data::GetReply`], the value as attachment.
     GET = 16;
-    /// Rows of one hash key: [`data::MultiGet`] → [`data::Rows`].
+    /// Rows of one hash key: [`data::MultiGet`] -> [`data::Rows`].
     MULTI_GET = 17;
-    /// Rows of one partition: [`data::Scan`] → [`data::Rows`].
+    /// Rows of one partition: [`data::Scan`] -> [`data::Rows`].
     SCAN = 18;
-    /// Atomic puts and deletes of one hash key: [`data::Write`] → [`data::WriteReply`].
+    /// Atomic puts and deletes of one hash key: [`data::Write`] -> [`data::WriteReply`].
     WRITE = 19;
 
-    /// Primary → member, first frame of a replication stream: [`peer::Establish`] → [`peer::Established`].
+    /// Primary -> member, first frame of a replication stream: [`peer::Establish`] -> [`peer::Established`].
     ESTABLISH = 32;
-    /// Primary → member: [`peer::Prepare`], the payload as attachment.
+    /// Primary -> member: [`peer::Prepare`], the payload as attachment.
     PREPARE = 33;
-    /// Member → primary: [`peer::Acknowledge`].
+    /// Member -> primary: [`peer::Acknowledge`].
     ACKNOWLEDGE = 34;
-    /// Primary → member, when there is no prepare to carry it: [`peer::CommitPoint`].
+    /// Primary -> member, when there is no prepare to carry it: [`peer::CommitPoint`].
     COMMIT_POINT = 35;
-    /// Member → primary, in place of an acknowledgement: [`peer::Refuse`].
+    /// Member -> primary, in place of an acknowledgement: [`peer::Refuse`].
     REFUSE = 36;
 
-    /// Node → meta: [`control::RegisterNode`] → [`control::Registered`].
+    /// Node -> meta: [`control::RegisterNode`] -> [`control::Registered`].
     REGISTER_NODE = 48;
-    /// Node → meta, answered when something changed: [`control::WatchAssignments`] → [`control::Assignments`].
+    /// Node -> meta, answered when something changed: [`control::WatchAssignments`] -> [`control::Assignments`].
     WATCH_ASSIGNMENTS = 49;
-    /// Node → meta: [`control::ProposeConfiguration`] → [`control::ProposalReply`].
+    /// Node -> meta: [`control::ProposeConfiguration`] -> [`control::ProposalReply`].
     PROPOSE_CONFIGURATION = 50;
 
-    /// Anyone → meta: [`control::CreateTable`] → [`control::TableReply`].
+    /// Anyone -> meta: [`control::CreateTable`] -> [`control::TableReply`].
     CREATE_TABLE = 64;
-    /// Anyone → meta: [`control::ListTables`] → [`control::TableList`].
+    /// Anyone -> meta: [`control::ListTables`] -> [`control::TableList`].
     LIST_TABLES = 65;
-    /// Anyone → meta: [`control::QueryTable`] → [`control::TableReply`].
+    /// Anyone -> meta: [`control::QueryTable`] -> [`control::TableReply`].
     QUERY_TABLE = 66;
-    /// Anyone → meta: [`control::QueryCluster`] → [`control::ClusterReply`].
+    /// Anyone -> meta: [`control::QueryCluster`] -> [`control::ClusterReply`].
     QUERY_CLUSTER = 67;
 }
 
