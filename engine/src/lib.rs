@@ -1,1 +1,19 @@
-//! placeholder
+//! One core's storage.
+//!
+//! - [`log`]: what the copies of one core have prepared, on io_uring, durable before they say so;
+//! - [`table`]: the rows of one copy of a partition, in RocksDB without its write-ahead log;
+//! - [`descriptor`]: the durable facts about one copy; [`identity`]: those about the node;
+//! - [`pool`]: threads for everything that may block, kept off the serving CPUs;
+//! - [`affinity`], [`disk`]: what the machine offers.
+//!
+//! This package knows nothing of replication, connections or the meta service: it is told what is committed and
+//! keeps it. What it writes to disk is drawn in `docs/formats.md`.
+
+pub mod affinity;
+pub mod descriptor;
+pub mod disk;
+pub mod durable_file;
+pub mod identity;
+pub mod log;
+pub mod pool;
+pub mod table;

@@ -1,0 +1,107 @@
+//! Keys: which are rows, which are ours, and how rows group into hash keys.
+//!
+//! ```text
+//! rows     u16 BE hash key length , hash key , sort key     length <= 1024, so never FF FF
+//! ours     FF FF 64 ("d")                                   the applied decree
+//!
+//! applied decree:
+//! offset size field              big endian
+//!      0    1 version            1
+//!      1    8 decree             last mutation applied
+//!      9    8 ballot             its ballot
+//!     17    8 timestamp micros   its stamp
+//! ```
+
+use pegasus_wire::key::ROWS_END;
+use pegasus_wire::{Ballot, Decree};
+use rocksdb::SliceTransform;
+
+/// Where the applied decree is kept.
+pub(super) const APPLIED_KEY: [u8; 3] = [0xFF, 0xFF, b'd'];
+
+/// True for keys that are not rows.
+pub(super) fn is_reserved(key: &[u8]) -> bool {
+    key.starts_with(&ROWS_END)
+}
+
+/// How far a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AppliedRecord {
+    pub(super) decree: Decree,
+    pub(super) ballot: Ballot,
+    pub(super) timestamp_micros: u64,
+}
+
+impl AppliedRecord {
+    pub(super) fn encode(&self) -> [u8; APPLIED_RECORD_BYTES] {
+        let mut bytes = [0; APPLIED_RECORD_BYTES];
+        bytes[0] = APPLIED_RECORD_VERSION;
+        bytes[1..9].copy_from_slice(&self.decree.0.to_be_bytes());
+        bytes[9..17].copy_from_slice(&self.ballot.0.to_be_bytes());
+        bytes[17..25].copy_from_slice(&self.timestamp_micros.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<AppliedRecord> {
+        let bytes: &[u8; APPLIED_RECORD_BYTES] = bytes.try_into().ok()?;
+        let (version, rest) = bytes.split_first()?;
+        let mut fields = rest.chunks_exact(8).filter_map(|field| field.try_into().ok().map(u64::from_be_bytes));
+        let (decree, ballot, timestamp_micros) = (fields.next()?, fields.next()?, fields.next()?);
+        (*version == APPLIED_RECORD_VERSION).then_some(AppliedRecord {
+            decree: Decree(decree),
+            ballot: Ballot(ballot),
+            timestamp_micros,
+        })
+    }
+}
+
+/// The part of a stored key that all rows of its hash key share: length and hash key. `None` if the key is not one
+/// of a row, or ends before its hash key does.
+pub(super) fn hash_key_prefix(key: &[u8]) -> Option<&[u8]> {
+    let (length, _) = key.split_first_chunk::<2>()?;
+    if *length == ROWS_END {
+        return None;
+    }
+    key.get(..2 + usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Tells RocksDB what a prefix is, so that its Bloom filters know hash keys as well as whole keys. The name is
+/// stored in files: another rule needs another name.
+pub(super) fn prefix_extractor() -> SliceTransform {
+    SliceTransform::create(
+        "pegasus.hash_key.1",
+        |key| hash_key_prefix(key).unwrap_or(key),
+        Some(|key| hash_key_prefix(key).is_some()),
+    )
+}
+
+const APPLIED_RECORD_VERSION: u8 = 1;
+const APPLIED_RECORD_BYTES: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applied_record_golden_bytes() {
+        let record = AppliedRecord { decree: Decree(0x0102), ballot: Ballot(3), timestamp_micros: 0x0405_0607 };
+        let bytes = record.encode();
+        assert_eq!(&bytes, b"\x01\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\0\0\0\0\x04\x05\x06\x07");
+        assert_eq!(AppliedRecord::decode(&bytes), Some(record));
+        assert_eq!(AppliedRecord::decode(&bytes[..24]), None);
+        let mut other = bytes;
+        other[0] = 2;
+        assert_eq!(AppliedRecord::decode(&other), None);
+    }
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(hash_key_prefix(b"\0\x02absort"), Some(&b"\0\x02ab"[..]));
+        assert_eq!(hash_key_prefix(b"\0\x02ab"), Some(&b"\0\x02ab"[..]));
+        assert_eq!(hash_key_prefix(b"\0\0sort"), Some(&b"\0\0"[..]));
+        for none in [&b""[..], b"\0", b"\0\x02a", b"\xFF\xFFd", &APPLIED_KEY] {
+            assert_eq!(hash_key_prefix(none), None, "{none:?}");
+        }
+        assert!(is_reserved(&APPLIED_KEY) && is_reserved(b"\xFF\xFF") && !is_reserved(b"\xFF\xFE\xFF"));
+    }
+}

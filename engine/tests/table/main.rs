@@ -1,0 +1,10 @@
+//! The table against a model and against what a disk and a machine do to it.
+#![allow(clippy::unwrap_used)]
+
+mod applies;
+mod damage;
+mod expiry;
+mod model;
+mod reads;
+mod scans;
+mod support;
