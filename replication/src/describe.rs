@@ -1,0 +1,125 @@
+//! A picture of a replica for status pages and transcripts. Nothing decides by it.
+
+use std::fmt;
+
+use pegasus_wire::{Ballot, Configuration, Decree, NodeId, PartitionId, Status};
+
+use crate::effect::Role;
+use crate::event::Session;
+use crate::text::Node;
+
+/// What a replica is doing within its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waits to hear its configuration.
+    Unconfirmed,
+    /// Primary at the assignment ballot: waits until every member has its empty copy.
+    Creating,
+    /// Primary: waits for the meta service's answer.
+    Proposing,
+    /// Waits for its descriptor.
+    Storing,
+    /// Primary: waits for members and for the inherited window.
+    Reconciling,
+    /// Primary: serves.
+    Serving,
+    /// Secondary: waits for the primary's stream.
+    Waiting,
+    /// Secondary: waits for its truncation to be logged.
+    Truncating,
+    /// Secondary: follows the primary.
+    Following,
+    /// Refuses everything.
+    Stopped,
+}
+
+/// Things counted since the start; plain numbers for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Configurations from the meta service that were older than what is known, or contradicted it.
+    pub suspicious_configurations: u64,
+    /// Messages of streams or ballots left behind.
+    pub superseded_messages: u64,
+    /// Messages that make no sense for the role; a sign of a bug at the other end.
+    pub unexpected_messages: u64,
+    /// Prepares that were already known.
+    pub duplicates: u64,
+    /// Mutations dropped because a new primary did not have them.
+    pub truncated: u64,
+    /// Mutations sent again after a reconnect or a gap.
+    pub resent: u64,
+    /// Refusals sent to a primary.
+    pub refusals_sent: u64,
+    /// Refusals received from members.
+    pub refusals_received: u64,
+}
+
+/// A secondary as its primary sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// The member.
+    pub node: NodeId,
+    /// The stream to it, if it is open.
+    pub session: Option<Session>,
+    /// True if it has established the current ballot on that stream.
+    pub established: bool,
+    /// Logged there.
+    pub acknowledged: Decree,
+    /// Sent there.
+    pub sent: Decree,
+    /// Why it last refused, if it has not been established since.
+    pub refusal: Option<(Status, String)>,
+}
+
+/// A replica at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The node.
+    pub node: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// What it is doing.
+    pub phase: Phase,
+    /// The newest configuration known.
+    pub configuration: Configuration,
+    /// The ballot that is durable here.
+    pub stored_ballot: Ballot,
+    /// In the table.
+    pub applied: Decree,
+    /// Committed.
+    pub committed: Decree,
+    /// Logged under the current ballot, or committed.
+    pub confirmed: Decree,
+    /// Appended under the current ballot, or committed.
+    pub prepared: Decree,
+    /// The last mutation known, of whatever ballot.
+    pub last: Decree,
+    /// Payload bytes prepared and not applied.
+    pub window_bytes: u64,
+    /// Secondaries, on a primary.
+    pub members: Vec<MemberDescription>,
+    /// What it waits for, for people; empty if for nothing.
+    pub waits_for: String,
+    /// Counters.
+    pub counters: Counters,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Description { partition, role, phase, configuration, stored_ballot, .. } = self;
+        write!(out, "{partition} {role:?}/{phase:?} ballot {} (stored {stored_ballot})", configuration.ballot)?;
+        write!(out, " applied {} committed {} confirmed {}", self.applied, self.committed, self.confirmed)?;
+        write!(out, " prepared {} last {}", self.prepared, self.last)?;
+        for member in &self.members {
+            let state = match (&member.refusal, member.established) {
+                (Some((_, message)), _) => message.as_str(),
+                (None, true) => "established",
+                (None, false) => "away",
+            };
+            write!(out, " [{} {state} acknowledged {} sent {}]", Node(member.node), member.acknowledged, member.sent)?;
+        }
+        if self.waits_for.is_empty() { Ok(()) } else { write!(out, "; waits for {}", self.waits_for) }
+    }
+}
