@@ -1,0 +1,106 @@
+//! What the state looks like to those who ask. Liveness comes in as an argument: it is the host's knowledge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use pegasus_wire::messages::control::{
+    Assignments, ClusterReply, NodeSummary, PartitionConfiguration, TableList, TableReply, TableSummary,
+};
+use pegasus_wire::{Configuration, NodeId, NodeInfo, PartitionId, TableId};
+
+use super::state::{State, Table};
+
+/// Everything a node should hold, and where the others are.
+pub fn assignments(state: &State, node: NodeId, live: &BTreeSet<NodeId>) -> Assignments {
+    let partitions: Vec<PartitionConfiguration> = state
+        .partitions()
+        .filter(|(_, configuration)| configuration.contains(node))
+        .map(|(partition, configuration)| PartitionConfiguration { partition, configuration: configuration.clone() })
+        .collect();
+    let numbers: BTreeSet<TableId> = partitions.iter().map(|entry| entry.partition.table).collect();
+    let tables = numbers.iter().filter_map(|number| Some(state.tables().get(number)?.properties.clone())).collect();
+    let nodes = state.nodes().keys().filter_map(|&id| node_info(state, id, live)).collect();
+    Assignments { revision: state.revision(), tables, partitions, nodes }
+}
+
+/// All tables by number.
+pub fn table_list(state: &State) -> TableList {
+    TableList { tables: state.tables().values().map(|table| table.properties.clone()).collect() }
+}
+
+/// A table's route: its configurations and the nodes named in them that have an address.
+pub fn table_reply(state: &State, table: &Table, live: &BTreeSet<NodeId>) -> TableReply {
+    let members: BTreeSet<NodeId> = table.partitions.iter().flat_map(Configuration::members).collect();
+    TableReply {
+        table: table.properties.clone(),
+        partitions: table.partitions.clone(),
+        nodes: members.into_iter().filter_map(|id| node_info(state, id, live)).collect(),
+    }
+}
+
+/// The whole cluster with its health. `None` before the cluster is founded.
+///
+/// A node that lost its address is listed with the address 0.0.0.0:0.
+pub fn cluster_reply(state: &State, meta_addresses: Vec<SocketAddr>, live: &BTreeSet<NodeId>) -> Option<ClusterReply> {
+    Some(ClusterReply {
+        cluster: state.cluster()?,
+        meta_addresses,
+        nodes: node_summaries(state, live),
+        tables: state.tables().values().map(|table| table_summary(state, table, live)).collect(),
+    })
+}
+
+fn node_info(state: &State, node: NodeId, live: &BTreeSet<NodeId>) -> Option<NodeInfo> {
+    let addresses = state.nodes().get(&node)?.addresses?;
+    Some(NodeInfo {
+        node,
+        address: addresses.address,
+        admin_address: addresses.admin_address,
+        cores: addresses.cores,
+        alive: live.contains(&node),
+    })
+}
+
+fn node_summaries(state: &State, live: &BTreeSet<NodeId>) -> Vec<NodeSummary> {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let without_address = |node| NodeInfo { node, address: nowhere, admin_address: nowhere, cores: 1, alive: false };
+    let mut roles: BTreeMap<NodeId, (u32, u32)> = BTreeMap::new();
+    for (_, configuration) in state.partitions() {
+        if let Some(primary) = configuration.primary {
+            roles.entry(primary).or_default().0 += 1;
+        }
+        for &secondary in &configuration.secondaries {
+            roles.entry(secondary).or_default().1 += 1;
+        }
+    }
+    let summary = |&id: &NodeId| {
+        let (primaries, secondaries) = roles.get(&id).copied().unwrap_or_default();
+        let reports = state.nodes().get(&id).map_or(&[][..], |node| &node.reports);
+        NodeSummary {
+            info: node_info(state, id, live).unwrap_or_else(|| without_address(id)),
+            primaries,
+            secondaries,
+            damaged: reports.iter().filter(|report| report.damaged).count() as u32,
+        }
+    };
+    state.nodes().keys().map(summary).collect()
+}
+
+/// A partition is healthy if every member is alive and none reported its copy as damaged.
+fn table_summary(state: &State, table: &Table, live: &BTreeSet<NodeId>) -> TableSummary {
+    let number = table.properties.table;
+    let sound = |partition: PartitionId, member: NodeId| {
+        let node = state.nodes().get(&member);
+        live.contains(&member) && node.is_some_and(|node| node.addresses.is_some() && !node.reports_damaged(partition))
+    };
+    let healthy = (0u32..).zip(&table.partitions).filter(|(index, configuration)| {
+        let partition = PartitionId { table: number, index: *index };
+        configuration.members().all(|member| sound(partition, member))
+    });
+    TableSummary {
+        table: number,
+        name: table.properties.name.clone(),
+        healthy_partitions: healthy.count() as u32,
+        partition_count: table.properties.partition_count,
+    }
+}

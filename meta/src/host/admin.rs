@@ -1,0 +1,112 @@
+//! The administration port: health, metrics and status over HTTP. Read only; for operators and monitoring.
+
+use axum::extract::State as Shared;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableSummary};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::handlers::Service;
+use super::service::stop_asked;
+use crate::core::State;
+
+/// Serves the port until the service is told to stop.
+pub async fn serve(service: Service, listener: TcpListener) {
+    let mut stopping = service.stopping.clone();
+    let server = axum::serve(listener, router(service));
+    // Requests still open when the service stops are cut off: they only read.
+    tokio::select! {
+        result = server => {
+            if let Err(error) = result {
+                tracing::error!("the administration port failed: {error}");
+            }
+        }
+        () = stop_asked(&mut stopping) => {}
+    }
+}
+
+fn router(service: Service) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(service)
+}
+
+async fn health(Shared(service): Shared<Service>) -> Response {
+    if is_stopping(&service.stopping) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if !service.group.leads() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not the leader\n").into_response();
+    }
+    (StatusCode::OK, "ok\n").into_response()
+}
+
+async fn metrics(Shared(service): Shared<Service>) -> Response {
+    let text = service.metrics.render(service.gauges());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn status(Shared(service): Shared<Service>) -> Response {
+    match service.cluster() {
+        Some(cluster) => Json(service.group.read(|state| describe(&cluster, state))).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the cluster has no name yet\n").into_response(),
+    }
+}
+
+fn is_stopping(stopping: &watch::Receiver<bool>) -> bool {
+    *stopping.borrow()
+}
+
+/// Ids are texts, because JSON readers lose the low bits of large numbers.
+fn describe(cluster: &ClusterReply, state: &State) -> Value {
+    json!({
+        "cluster": cluster.cluster.to_string(),
+        "revision": state.revision(),
+        "meta_addresses": cluster.meta_addresses,
+        "nodes": cluster.nodes.iter().map(describe_node).collect::<Vec<_>>(),
+        "tables": cluster.tables.iter().map(|table| describe_table(table, state)).collect::<Vec<_>>(),
+    })
+}
+
+fn describe_node(node: &NodeSummary) -> Value {
+    json!({
+        "node": node.info.node.to_string(),
+        "address": node.info.address,
+        "admin_address": node.info.admin_address,
+        "cores": node.info.cores,
+        "alive": node.info.alive,
+        "primaries": node.primaries,
+        "secondaries": node.secondaries,
+        "damaged": node.damaged,
+    })
+}
+
+fn describe_table(summary: &TableSummary, state: &State) -> Value {
+    let table = state.tables().get(&summary.table);
+    let partitions: Vec<Value> = table
+        .iter()
+        .flat_map(|table| &table.partitions)
+        .map(|configuration| {
+            json!({
+                "ballot": configuration.ballot.0,
+                "primary": configuration.primary.map(|node| node.to_string()),
+                "secondaries": configuration.secondaries.iter().map(|node| node.to_string()).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "table": summary.table.0,
+        "name": summary.name,
+        "partition_count": summary.partition_count,
+        "replica_count": table.map(|table| table.properties.replica_count),
+        "durability": table.map(|table| table.properties.durability.to_string()),
+        "healthy_partitions": summary.healthy_partitions,
+        "partitions": partitions,
+    })
+}

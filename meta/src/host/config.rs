@@ -1,0 +1,168 @@
+//! What an operator can set, in a TOML file and on the command line.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a meta server. Every value needs a restart to change. Unknown keys are errors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where nodes, clients and operators reach this server: UDP, QUIC. Also what other servers are told, so it
+    /// should be an address of this machine rather than 0.0.0.0.
+    pub listen: SocketAddr,
+    /// Where health, metrics and status are served: TCP, HTTP.
+    pub admin_listen: SocketAddr,
+    /// Holds the database; made if it is not there.
+    pub data_directory: PathBuf,
+    /// error, warn, info, debug or trace.
+    pub log_level: String,
+    /// Who this server is.
+    pub tls: TlsConfig,
+}
+
+/// Certificate, key and CA, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The certificate; it must name the role meta.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+    /// The CA that all peers' certificates must come from.
+    pub ca: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: DEFAULT_LISTEN,
+            admin_listen: DEFAULT_ADMIN_LISTEN,
+            data_directory: PathBuf::from("./data"),
+            log_level: "info".to_owned(),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+impl Default for TlsConfig {
+    fn default() -> TlsConfig {
+        TlsConfig { certificate: "./tls/meta.crt".into(), key: "./tls/meta.key".into(), ca: "./tls/ca.crt".into() }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or a value that does not belong.
+    #[error("the configuration file {path} is wrong: {detail}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        detail: String,
+    },
+    /// A value breaks a rule.
+    #[error("configuration: {key} {rule}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        rule: String,
+    },
+}
+
+impl Config {
+    /// Reads a file; what it leaves out has its default.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed { path: path.to_owned(), detail: error.to_string() })
+    }
+
+    /// Checks what the types do not say.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |key, rule: &str| Err(ConfigError::Invalid { key, rule: rule.to_owned() });
+        if !LOG_LEVELS.contains(&self.log_level.as_str()) {
+            let rule = format!("is one of {}, got {:?}", LOG_LEVELS.join(", "), self.log_level);
+            return Err(ConfigError::Invalid { key: "log_level", rule });
+        }
+        let paths = [
+            ("data_directory", &self.data_directory),
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.key", &self.tls.key),
+            ("tls.ca", &self.tls.ca),
+        ];
+        for (key, path) in paths {
+            if path.as_os_str().is_empty() {
+                return invalid(key, "must not be empty");
+            }
+        }
+        if self.listen.ip().is_multicast() {
+            return invalid("listen", "must not be a multicast address");
+        }
+        Ok(())
+    }
+
+    /// The configuration as a file that [`Config::load`] reads.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration has only values that TOML knows")
+    }
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34601);
+const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34691);
+const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read() {
+        let config = Config { log_level: "debug".to_owned(), ..Config::default() };
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
+        assert_eq!(parse("").unwrap(), Config::default());
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        for (text, expected) in [
+            ("listne = \"127.0.0.1:1\"", "listne"),
+            ("[tls]\ncert = \"x\"", "cert"),
+            ("listen = \"localhost\"", "listen"),
+            ("listen", "config.toml"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn rules_are_checked() {
+        let level = Config { log_level: "loud".to_owned(), ..Config::default() };
+        assert!(level.validate().unwrap_err().to_string().contains("log_level is one of error, warn"));
+        let directory = Config { data_directory: PathBuf::new(), ..Config::default() };
+        assert!(directory.validate().unwrap_err().to_string().contains("data_directory must not be empty"));
+        let listen = Config { listen: "224.0.0.1:1".parse().unwrap(), ..Config::default() };
+        assert!(listen.validate().unwrap_err().to_string().contains("listen must not be"));
+    }
+}

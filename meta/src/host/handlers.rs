@@ -1,0 +1,305 @@
+//! One handler per message. Each decodes, checks the role, asks the group, and builds the frame that answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pegasus_rpc::Role;
+use pegasus_wire::messages::ErrorReply;
+use pegasus_wire::messages::control::{self, Assignments, ProposalReply, Registered};
+use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, Status, WireError};
+use rkyv::api::high::HighSerializer;
+use rkyv::rancor;
+use rkyv::ser::allocator::ArenaHandle;
+use tokio::sync::watch;
+
+use super::group::{Group, GroupError};
+use super::liveness::{ConnectionNumber, Liveness};
+use super::metrics::{Gauges, Metrics};
+use super::service::stop_asked;
+use crate::core::{Command, CreateTable, Outcome, Refusal, query};
+
+/// What every handler needs. Clones share it.
+#[derive(Clone)]
+pub struct Service {
+    /// The replicated state.
+    pub group: Group,
+    /// Who has been heard of.
+    pub liveness: Liveness,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where this server is reached.
+    pub address: SocketAddr,
+    /// True once the process is stopping.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The role in the peer's certificate.
+    pub role: Role,
+    /// The connection the request came on.
+    pub connection: ConnectionNumber,
+}
+
+/// Why a request gets an error for an answer.
+#[derive(Debug)]
+struct Failure {
+    status: Status,
+    reply: ErrorReply,
+}
+
+/// A handler's result: status and bytes of the answer frame.
+type Answer = Result<(Status, Vec<u8>), Failure>;
+
+impl Service {
+    /// Answers one request: the bytes of the answer frame. Never fails: errors are answers.
+    pub async fn answer(&self, caller: Caller, frame: &Frame) -> Vec<u8> {
+        let header = frame.header;
+        let answer = self.dispatch(caller, frame).await;
+        let (status, bytes) = match answer {
+            Ok(answered) => answered,
+            Err(failure) => {
+                let mut bytes = Vec::new();
+                FrameBuilder::append_error(&mut bytes, &header, failure.status, &failure.reply);
+                (failure.status, bytes)
+            }
+        };
+        self.metrics.count(header.kind, status);
+        bytes
+    }
+
+    async fn dispatch(&self, caller: Caller, frame: &Frame) -> Answer {
+        if *self.stopping.borrow() {
+            return Err(Failure::new(Status::ShuttingDown, "the meta server is stopping"));
+        }
+        match frame.header.kind {
+            MessageKind::REGISTER_NODE => self.register_node(caller, frame).await,
+            MessageKind::WATCH_ASSIGNMENTS => self.watch_assignments(caller, frame).await,
+            MessageKind::PROPOSE_CONFIGURATION => self.propose_configuration(caller, frame).await,
+            MessageKind::CREATE_TABLE => self.create_table(frame).await,
+            MessageKind::LIST_TABLES => self.list_tables(frame).await,
+            MessageKind::QUERY_TABLE => self.query_table(frame).await,
+            MessageKind::QUERY_CLUSTER => self.query_cluster(frame).await,
+            other => {
+                Err(Failure::new(Status::Unsupported, format!("the meta service does not answer {other} requests")))
+            }
+        }
+    }
+
+    async fn register_node(&self, caller: Caller, frame: &Frame) -> Answer {
+        caller.must_be_replica(frame)?;
+        let message: control::RegisterNode = frame.decode()?;
+        let (node, address) = (message.node, message.address);
+        match self.propose(Command::RegisterNode(message.into())).await? {
+            Outcome::Registered { cluster, displaced } => {
+                self.liveness.heard(node, caller.connection, Instant::now());
+                tracing::info!(%node, %address, "node registered");
+                for loser in displaced {
+                    tracing::warn!(node = %loser, winner = %node, %address, "node lost its address to another");
+                }
+                Ok(reply(frame, Status::Ok, &Registered { cluster }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The long poll. The node is alive as long as it waits here.
+    async fn watch_assignments(&self, caller: Caller, frame: &Frame) -> Answer {
+        caller.must_be_replica(frame)?;
+        let message: control::WatchAssignments = frame.decode()?;
+        if !self.group.leads() {
+            return Err(GroupError::NotLeader { leader: None }.into());
+        }
+        let known = || self.group.read(|state| state.nodes().contains_key(&message.node));
+        let unknown = || {
+            let text = format!("node {} is not registered (any more); register first", message.node);
+            Failure::new(Status::InvalidArgument, text)
+        };
+        if !known() {
+            return Err(unknown());
+        }
+        let guard = self.liveness.watching(message.node, caller.connection, Instant::now());
+        let wait = Duration::from_millis(u64::from(message.wait_ms)).min(WATCH_WAIT_MAX);
+        let mut revision = self.group.watch_revision();
+        let mut stopping = self.stopping.clone();
+        // An error means that the sender is gone, which is answered with what there is.
+        let moved = async { revision.wait_for(|&now| now != message.revision).await.map(|_| ()).ok() };
+        tokio::select! {
+            _ = moved => {}
+            () = tokio::time::sleep(wait) => {}
+            () = stop_asked(&mut stopping) => {
+                return Err(Failure::new(Status::ShuttingDown, "the meta server is stopping"));
+            }
+        }
+        drop(guard);
+        if !known() {
+            return Err(unknown());
+        }
+        let live = self.liveness.live(Instant::now());
+        let answer: Assignments = self.group.read(|state| query::assignments(state, message.node, &live));
+        Ok(reply(frame, Status::Ok, &answer))
+    }
+
+    async fn propose_configuration(&self, caller: Caller, frame: &Frame) -> Answer {
+        caller.must_be_replica(frame)?;
+        let message: control::ProposeConfiguration = frame.decode()?;
+        match self.propose(Command::Propose(message.into())).await? {
+            Outcome::Accepted { configuration } => Ok(reply(frame, Status::Ok, &ProposalReply { configuration })),
+            Outcome::Conflict { configuration } => {
+                Ok(reply(frame, Status::BallotConflict, &ProposalReply { configuration }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn create_table(&self, frame: &Frame) -> Answer {
+        let message: control::CreateTable = frame.decode()?;
+        let command = CreateTable::from_request(message, self.liveness.live(Instant::now()));
+        match self.propose(Command::CreateTable(command)).await? {
+            Outcome::TableReady { table, created } => {
+                let live = self.liveness.live(Instant::now());
+                let answer = self
+                    .group
+                    .read(|state| state.tables().get(&table).map(|entry| query::table_reply(state, entry, &live)));
+                let answer = answer.ok_or_else(|| Failure::new(Status::Internal, "the table is gone again"))?;
+                if created {
+                    tracing::info!(table = %answer.table.name, number = %table, "table created");
+                }
+                Ok(reply(frame, Status::Ok, &answer))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn list_tables(&self, frame: &Frame) -> Answer {
+        frame.decode::<control::ListTables>()?;
+        self.group.confirm_lead().await?;
+        Ok(reply(frame, Status::Ok, &self.group.read(query::table_list)))
+    }
+
+    async fn query_table(&self, frame: &Frame) -> Answer {
+        let message: control::QueryTable = frame.decode()?;
+        self.group.confirm_lead().await?;
+        let live = self.liveness.live(Instant::now());
+        let found = self
+            .group
+            .read(|state| state.table_named(&message.name).map(|table| query::table_reply(state, table, &live)));
+        let answer =
+            found.ok_or_else(|| Failure::new(Status::NoSuchTable, format!("no table named {:?}", message.name)))?;
+        Ok(reply(frame, Status::Ok, &answer))
+    }
+
+    async fn query_cluster(&self, frame: &Frame) -> Answer {
+        frame.decode::<control::QueryCluster>()?;
+        self.group.confirm_lead().await?;
+        let answer = self.cluster().ok_or_else(|| Failure::from(Refusal::NotFounded))?;
+        Ok(reply(frame, Status::Ok, &answer))
+    }
+
+    /// The cluster as this server sees it now.
+    pub fn cluster(&self) -> Option<control::ClusterReply> {
+        let live = self.liveness.live(Instant::now());
+        self.group.read(|state| query::cluster_reply(state, vec![self.address], &live))
+    }
+
+    /// The numbers for the metrics page.
+    pub fn gauges(&self) -> Gauges {
+        let sum = |count: fn(&control::TableSummary) -> u32, cluster: &control::ClusterReply| {
+            cluster.tables.iter().map(|table| u64::from(count(table))).sum()
+        };
+        let mut gauges = Gauges {
+            leader: u64::from(self.group.leads()),
+            applied_index: self.group.applied_index(),
+            revision: self.group.read(|state| state.revision()),
+            pending_watches: u64::from(self.liveness.pending_watches()),
+            ..Gauges::default()
+        };
+        if let Some(cluster) = self.cluster() {
+            gauges.nodes = cluster.nodes.len() as u64;
+            gauges.live_nodes = cluster.nodes.iter().filter(|node| node.info.alive).count() as u64;
+            gauges.tables = cluster.tables.len() as u64;
+            gauges.partitions = sum(|table| table.partition_count, &cluster);
+            gauges.healthy_partitions = sum(|table| table.healthy_partitions, &cluster);
+        }
+        gauges
+    }
+
+    /// Carries out a command; a refusal becomes the answer.
+    async fn propose(&self, command: Command) -> Result<Outcome, Failure> {
+        match self.group.propose(command).await? {
+            Outcome::Refused(refusal) => {
+                if let Refusal::NewerBallot { .. } | Refusal::WrongCluster { .. } = refusal {
+                    tracing::error!("registration refused: {refusal}");
+                }
+                Err(refusal.into())
+            }
+            outcome => Ok(outcome),
+        }
+    }
+}
+
+impl Caller {
+    fn must_be_replica(&self, frame: &Frame) -> Result<(), Failure> {
+        if self.role == Role::Replica {
+            return Ok(());
+        }
+        let kind = frame.header.kind;
+        Err(Failure::new(
+            Status::Forbidden,
+            format!("{kind} needs a certificate of the role replica, this one has the role {}", self.role),
+        ))
+    }
+}
+
+impl Failure {
+    fn new(status: Status, message: impl Into<String>) -> Failure {
+        Failure { status, reply: ErrorReply::new(message) }
+    }
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Failure {
+        Failure::new(Status::Malformed, error.to_string())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::new(refusal.status(), refusal.to_string())
+    }
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Failure {
+        let status = match &error {
+            GroupError::NotLeader { .. } => Status::NotLeader,
+            GroupError::Busy => Status::Busy,
+            GroupError::OutcomeUnknown(_) => Status::OutcomeUnknown,
+            GroupError::Stopped(_) => Status::ShuttingDown,
+        };
+        let message = error.to_string();
+        let endpoint = if let GroupError::NotLeader { leader } = error { leader } else { None };
+        Failure { status, reply: ErrorReply { message, endpoint } }
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> Failure {
+    tracing::error!(?outcome, "a command came back with the outcome of another");
+    Failure::new(Status::Internal, "a command came back with the outcome of another; see the server's log")
+}
+
+/// An answer frame with a body. `core::limits` keeps every body within a frame.
+fn reply<T>(request: &Frame, status: Status, body: &T) -> (Status, Vec<u8>)
+where
+    T: for<'a> rkyv::Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
+{
+    let header = FrameHeader::answer(request.header.kind, request.header.request_id, status);
+    let mut bytes = Vec::new();
+    FrameBuilder::append(&mut bytes, header, body, &[]);
+    (status, bytes)
+}
+
+/// The longest a watch waits.
+const WATCH_WAIT_MAX: Duration = Duration::from_millis(10_000);

@@ -1,0 +1,28 @@
+//! The host of the core: everything that does IO.
+//!
+//! ```text
+//! QUIC streams -> service -> handlers -> group (Raft) -> log_store -> store (redb)
+//!                               |           \-> state_machine -> core::apply
+//!                               \-> liveness
+//! ```
+//!
+//! It must never change the state but through the group, and never let liveness decide about configurations.
+//!
+//! Reading order: [`server`], [`service`], [`handlers`], [`group`], [`store`].
+// Clocks and threads are banned by clippy.toml for the sake of the core; here they belong.
+#![allow(clippy::disallowed_methods)]
+
+pub mod admin;
+pub mod config;
+pub mod group;
+pub mod handlers;
+pub mod liveness;
+pub mod log_store;
+pub mod metrics;
+pub mod server;
+pub mod service;
+pub mod state_machine;
+pub mod store;
+
+pub use config::Config;
+pub use server::{Server, ServerError};
