@@ -1,1 +1,58 @@
-//! placeholder
+//! The Rust client of Pegasus: a strongly consistent, replicated key-value store of rows
+//! `(hash key, sort key) -> value`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pegasus_client::Error> {
+//! use pegasus_client::{Client, ClientOptions, TableSpec};
+//! use std::time::Duration;
+//!
+//! let meta = "127.0.0.1:34601".parse().expect("an address");
+//! let client = Client::connect(ClientOptions::new(vec![meta], "./onebox/tls")).await?;
+//! client.create_table(&TableSpec { if_not_exists: true, ..TableSpec::new("users", 8) }).await?;
+//! client.wait_until_serving("users", Duration::from_secs(30)).await?;
+//!
+//! let users = client.table("users").await?;
+//! users.set("ada", "mail", "ada@example.org").await?;
+//! users.set_with_ttl("ada", "session", "7f3a", 3600).await?;
+//! assert_eq!(users.count("ada").await?, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Promises:
+//! - a write that returned `Ok` is logged on every member of its partition and visible to every later read
+//! - a write is sent again only while it is certain that no server took it; otherwise it is [`Error::Unknown`]
+//! - every operation ends within its deadline, and every limit is checked before anything is sent
+//!
+//! The library runs on tokio. It must never depend on RocksDB, glommio or any server package.
+//!
+//! Code map: `table`, `multi_get`, `scan`, `batch` and `admin` are the operations; `dispatch` sends one request to
+//! one partition by the rule in `retry`; `route` knows where partitions are; `meta` and `nodes` hold the channels.
+
+mod admin;
+mod batch;
+mod client;
+mod dispatch;
+mod error;
+mod meta;
+mod multi_get;
+mod nodes;
+mod options;
+mod retry;
+mod route;
+mod rows;
+mod scan;
+mod table;
+pub mod tls;
+
+pub use admin::TableSpec;
+pub use batch::{WriteBatch, expiry_from_now, now_seconds, row_bytes, write_overhead_bytes};
+pub use client::Client;
+pub use error::Error;
+pub use multi_get::{RangeOptions, RangeRows, SortKeyRange};
+pub use options::{ATTEMPT_TIMEOUT, ClientOptions, META_TIMEOUT, OPERATION_TIMEOUT};
+pub use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableReply, TableSummary};
+pub use pegasus_wire::{Advice, Durability, Status, TableProperties};
+pub use rows::{Row, ScanRow, Ttl};
+pub use scan::{ScanOptions, Scanner};
+pub use table::Table;

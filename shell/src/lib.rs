@@ -1,1 +1,17 @@
-//! placeholder
+//! `pegasus`, the shell: onebox, tables, rows, import and export, as commands and at a prompt.
+//!
+//! It knows the cluster only through the client library, and must never import a server package.
+//!
+//! Code map: `cli` is the command line, `commands` has a file per noun, `prompt` is the interactive mode, `transfer`
+//! moves rows between tables and files, `onebox` runs a cluster on this machine, `escape` is how bytes are shown and
+//! typed, `output` prints.
+
+pub mod cli;
+pub mod commands;
+pub mod context;
+pub mod escape;
+pub mod onebox;
+pub mod output;
+pub mod prompt;
+pub mod transfer;
+pub mod words;

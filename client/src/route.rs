@@ -1,0 +1,229 @@
+//! Where the partitions of a table are: a cache that is asked for again when a server or a connection says that it is
+//! out of date, by one caller for all.
+//!
+//! Invariants:
+//! - a route has exactly `partition_count` partitions, and at least one
+//! - a partition's entry is never replaced by one of a lower ballot: a meta server that lags cannot turn clients back
+//! - versions rise with every change, so a caller can tell whether somebody else has asked since it looked
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use pegasus_rpc::Reconnecting;
+use pegasus_wire::messages::control::{QueryTable, TableReply};
+use pegasus_wire::{Ballot, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId, TableProperties};
+
+use crate::error::Error;
+use crate::meta::MetaService;
+use crate::nodes::Nodes;
+use crate::retry::Effect;
+
+/// Where one partition is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The configuration this comes from.
+    pub(crate) ballot: Ballot,
+    /// The core that owns the partition on its primary; `None` while there is no primary.
+    pub(crate) endpoint: Option<SocketAddr>,
+}
+
+/// A table's route at one moment.
+pub(crate) struct Route {
+    /// Rises with every change of the cache.
+    pub(crate) version: u64,
+    /// The table.
+    pub(crate) table: TableProperties,
+    places: Vec<Place>,
+    channels: Vec<Option<Reconnecting>>,
+}
+
+impl Route {
+    fn new(version: u64, table: TableProperties, places: Vec<Place>, nodes: &Nodes) -> Route {
+        let channels = places.iter().map(|place| place.endpoint.map(|address| nodes.channel(address))).collect();
+        Route { version, table, places, channels }
+    }
+
+    pub(crate) fn partition_id(&self, index: u32) -> PartitionId {
+        PartitionId { table: self.table.table, index }
+    }
+
+    /// Where the partition is served. `index` is below the partition count.
+    pub(crate) fn endpoint(&self, index: u32) -> Option<SocketAddr> {
+        self.places[index as usize].endpoint
+    }
+
+    /// The channel to where the partition is served.
+    pub(crate) fn channel(&self, index: u32) -> Option<&Reconnecting> {
+        self.channels[index as usize].as_ref()
+    }
+}
+
+/// The route of one table, shared by all its handles.
+pub(crate) struct RouteCache {
+    name: String,
+    current: RwLock<Option<Arc<Route>>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl RouteCache {
+    pub(crate) fn new(name: String) -> RouteCache {
+        RouteCache { name, current: RwLock::new(None), refreshing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The name of the table.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The route, if it was ever learned.
+    pub(crate) fn cached(&self) -> Option<Arc<Route>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A route newer than version `seen` (0: any). Many callers at once cause one question.
+    pub(crate) async fn refresh(
+        &self,
+        meta: &MetaService,
+        nodes: &Nodes,
+        seen: u64,
+        deadline: Instant,
+    ) -> Result<Arc<Route>, Error> {
+        let gate = tokio::time::timeout_at(deadline.into(), self.refreshing.lock());
+        let Ok(_gate) = gate.await else {
+            return Err(Error::Timeout(format!("the route of table {:?} is being asked for", self.name)));
+        };
+        if let Some(route) = self.cached().filter(|route| route.version > seen) {
+            return Ok(route);
+        }
+        let question = QueryTable { name: self.name.clone() };
+        let frame = meta
+            .call(MessageKind::QUERY_TABLE, Effect::Read, deadline, |out, header| {
+                FrameBuilder::append(out, header, &question, &[]);
+            })
+            .await?;
+        let reply = frame.decode::<TableReply>().map_err(Error::protocol)?;
+        self.install(nodes, |old| {
+            let known = old.filter(|old| old.table.table == reply.table.table);
+            let places = merge(known.map_or(&[], |old| &old.places), &reply)?;
+            Ok((reply.table.clone(), places))
+        })
+    }
+
+    /// Takes a server's word for where a partition is. `seen` is the route that led to that server; if the cache has
+    /// moved on since, the hint is ignored.
+    pub(crate) fn follow_hint(&self, nodes: &Nodes, seen: &Route, index: u32, endpoint: SocketAddr) {
+        let moved_on = self.cached().is_none_or(|current| current.version != seen.version);
+        if moved_on || seen.endpoint(index) == Some(endpoint) {
+            return;
+        }
+        let mut places = seen.places.clone();
+        places[index as usize].endpoint = Some(endpoint);
+        // Cannot fail: the closure does not.
+        let _installed = self.install(nodes, |_| Ok((seen.table.clone(), places)));
+    }
+
+    /// Forgets the route: the table is gone.
+    pub(crate) fn forget(&self) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn install(
+        &self,
+        nodes: &Nodes,
+        next: impl FnOnce(Option<&Route>) -> Result<(TableProperties, Vec<Place>), Error>,
+    ) -> Result<Arc<Route>, Error> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let version = current.as_ref().map_or(1, |route| route.version + 1);
+        let (table, places) = next(current.as_deref())?;
+        let route = Arc::new(Route::new(version, table, places, nodes));
+        *current = Some(route.clone());
+        Ok(route)
+    }
+}
+
+/// The places a meta server names, except where a higher ballot is known already.
+fn merge(known: &[Place], reply: &TableReply) -> Result<Vec<Place>, Error> {
+    let count = reply.table.partition_count as usize;
+    if count == 0 || count != reply.partitions.len() {
+        return Err(Error::Protocol(format!(
+            "table {:?} has {count} partitions, its route names {}",
+            reply.table.name,
+            reply.partitions.len()
+        )));
+    }
+    let nodes: HashMap<NodeId, &NodeInfo> = reply.nodes.iter().map(|node| (node.node, node)).collect();
+    let place = |index: usize| {
+        let configuration = &reply.partitions[index];
+        let partition = PartitionId { table: reply.table.table, index: index as u32 };
+        let primary = configuration.primary.and_then(|primary| nodes.get(&primary));
+        let told = Place { ballot: configuration.ballot, endpoint: primary.map(|node| node.endpoint(partition)) };
+        match known.get(index) {
+            Some(known) if known.ballot > told.ballot => *known,
+            _ => told,
+        }
+    };
+    Ok((0..count).map(place).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pegasus_wire::{Configuration, Durability, TableId};
+
+    fn reply(ballot: u64, primary: u64) -> TableReply {
+        let node = |node: u64| NodeInfo {
+            node: NodeId(node),
+            address: format!("127.0.0.1:{}", 1000 * node).parse().expect("an address"),
+            admin_address: "127.0.0.1:1".parse().expect("an address"),
+            cores: 2,
+            alive: true,
+        };
+        TableReply {
+            table: TableProperties {
+                table: TableId(2),
+                name: "temp".into(),
+                partition_count: 2,
+                replica_count: 3,
+                durability: Durability::Synced,
+            },
+            partitions: vec![
+                Configuration { ballot: Ballot(ballot), primary: Some(NodeId(primary)), secondaries: vec![] },
+                Configuration::default(),
+            ],
+            nodes: vec![node(1), node(2)],
+        }
+    }
+
+    #[test]
+    fn places_name_the_core_of_the_primary() {
+        let places = merge(&[], &reply(3, 1)).expect("a sound reply");
+        assert_eq!(places[0].endpoint, Some("127.0.0.1:1000".parse().expect("an address")));
+        assert_eq!(places[1].endpoint, None);
+    }
+
+    #[test]
+    fn a_lower_ballot_does_not_turn_a_client_back() {
+        let newer = merge(&[], &reply(5, 2)).expect("a sound reply");
+        assert_eq!(merge(&newer, &reply(4, 1)).expect("a sound reply")[0], newer[0]);
+        let same_ballot = merge(&newer, &reply(5, 1)).expect("a sound reply");
+        assert_eq!(same_ballot[0].endpoint, Some("127.0.0.1:1000".parse().expect("an address")));
+    }
+
+    #[test]
+    fn a_reply_that_contradicts_itself_is_refused() {
+        let mut short = reply(1, 1);
+        short.partitions.pop();
+        assert!(matches!(merge(&[], &short), Err(Error::Protocol(_))));
+        let mut none = reply(1, 1);
+        none.table.partition_count = 0;
+        none.partitions.clear();
+        assert!(matches!(merge(&[], &none), Err(Error::Protocol(_))));
+    }
+
+    #[test]
+    fn a_primary_that_is_not_listed_leaves_the_place_open() {
+        assert_eq!(merge(&[], &reply(3, 9)).expect("a sound reply")[0].endpoint, None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Operations on the rows of one table.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pegasus_wire::key::{check_hash_key, check_sort_key};
+use pegasus_wire::messages::data::{ArchivedGetReply, Get, RowOperation, Write};
+use pegasus_wire::{Frame, FrameBuilder, MessageKind, Status, TableProperties, partition_hash};
+
+use crate::batch::{WriteBatch, check_write, expiry_from_now};
+use crate::client::deadline_in;
+use crate::dispatch::{TableCore, Target};
+use crate::error::Error;
+use crate::retry::Effect;
+use crate::rows::Ttl;
+
+/// A handle on a table. Cloning it is cheap.
+///
+/// Many operations may be under way at once, from one handle or many: requests to one core share a channel and are
+/// answered in any order. Every operation ends within the handle's timeout. Reads are sent again until then; a write is
+/// sent again only while it is certain that no server has taken it, and is [`Error::Unknown`] otherwise.
+///
+/// Operations whose future is dropped are abandoned: a write may still take effect.
+#[derive(Clone)]
+pub struct Table {
+    pub(crate) core: Arc<TableCore>,
+    timeout: Duration,
+}
+
+impl Table {
+    pub(crate) fn new(core: Arc<TableCore>, timeout: Duration) -> Table {
+        Table { core, timeout }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        self.core.routes.name()
+    }
+
+    /// The same table with another time limit for each operation.
+    pub fn with_timeout(&self, timeout: Duration) -> Table {
+        Table { core: self.core.clone(), timeout }
+    }
+
+    /// The table's number, partition count and other properties.
+    pub async fn properties(&self) -> Result<TableProperties, Error> {
+        Ok(self.core.route(self.deadline()).await?.table.clone())
+    }
+
+    /// Inserts or overwrites a row. It then lives until it is deleted, also if it had a time to live before.
+    pub async fn set(
+        &self,
+        hash_key: impl AsRef<[u8]>,
+        sort_key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        self.put(hash_key.as_ref(), sort_key.as_ref(), value.as_ref(), 0).await
+    }
+
+    /// Inserts or overwrites a row that lives for `ttl_seconds` from now by this machine's clock; 0 means until it is
+    /// deleted.
+    pub async fn set_with_ttl(
+        &self,
+        hash_key: impl AsRef<[u8]>,
+        sort_key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl_seconds: u32,
+    ) -> Result<(), Error> {
+        let expiry_seconds = expiry_from_now(ttl_seconds);
+        self.put(hash_key.as_ref(), sort_key.as_ref(), value.as_ref(), expiry_seconds).await
+    }
+
+    /// The value of a row; `None` if it does not exist or has expired.
+    pub async fn get(&self, hash_key: impl AsRef<[u8]>, sort_key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        let frame = self.get_frame(hash_key.as_ref(), sort_key.as_ref(), false).await?;
+        Ok(is_found(&frame).then_some(frame.attachment))
+    }
+
+    /// Whether a row exists and has not expired.
+    pub async fn exist(&self, hash_key: impl AsRef<[u8]>, sort_key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(is_found(&self.get_frame(hash_key.as_ref(), sort_key.as_ref(), true).await?))
+    }
+
+    /// How long a row has to live; `None` if it does not exist or has expired.
+    pub async fn ttl(&self, hash_key: impl AsRef<[u8]>, sort_key: impl AsRef<[u8]>) -> Result<Option<Ttl>, Error> {
+        let frame = self.get_frame(hash_key.as_ref(), sort_key.as_ref(), true).await?;
+        if !is_found(&frame) {
+            return Ok(None);
+        }
+        let seconds = frame.body::<ArchivedGetReply>().map_err(Error::protocol)?.ttl_seconds.to_native();
+        Ok(Some(match u32::try_from(seconds) {
+            Ok(seconds) => Ttl::Seconds(seconds),
+            Err(_) => Ttl::Never,
+        }))
+    }
+
+    /// Deletes a row; one that is not there is no error.
+    pub async fn del(&self, hash_key: impl AsRef<[u8]>, sort_key: impl AsRef<[u8]>) -> Result<(), Error> {
+        let operation = RowOperation::Delete { sort_key: sort_key.as_ref() };
+        self.write_operations(hash_key.as_ref(), &[operation]).await
+    }
+
+    /// Inserts or overwrites rows of one hash key, all or none. At most 1000 rows and 1 MiB.
+    pub async fn multi_set<K, V>(&self, hash_key: impl AsRef<[u8]>, rows: &[(K, V)]) -> Result<(), Error>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        self.multi_set_with_ttl(hash_key, rows, 0).await
+    }
+
+    /// Like [`Table::multi_set`], with one time to live for all rows; 0 means until they are deleted.
+    pub async fn multi_set_with_ttl<K, V>(
+        &self,
+        hash_key: impl AsRef<[u8]>,
+        rows: &[(K, V)],
+        ttl_seconds: u32,
+    ) -> Result<(), Error>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        let mut batch = WriteBatch::new();
+        for (sort_key, value) in rows {
+            batch.put_with_ttl(sort_key, value, ttl_seconds);
+        }
+        self.write(hash_key, &batch).await
+    }
+
+    /// Deletes rows of one hash key, all or none. At most 1000 rows; those that are not there are no error.
+    pub async fn multi_del<K>(&self, hash_key: impl AsRef<[u8]>, sort_keys: &[K]) -> Result<(), Error>
+    where
+        K: AsRef<[u8]>,
+    {
+        let mut batch = WriteBatch::new();
+        for sort_key in sort_keys {
+            batch.delete(sort_key);
+        }
+        self.write(hash_key, &batch).await
+    }
+
+    /// Carries out the puts and deletes of a batch on one hash key, all or none, in their order.
+    ///
+    /// ```no_run
+    /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
+    /// let mut batch = pegasus_client::WriteBatch::new();
+    /// batch.put("name", "Ada").delete("draft");
+    /// table.write("user:1", &batch).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn write(&self, hash_key: impl AsRef<[u8]>, batch: &WriteBatch<'_>) -> Result<(), Error> {
+        self.write_operations(hash_key.as_ref(), batch.operations()).await
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        deadline_in(self.timeout)
+    }
+
+    async fn put(&self, hash_key: &[u8], sort_key: &[u8], value: &[u8], expiry_seconds: u32) -> Result<(), Error> {
+        self.write_operations(hash_key, &[RowOperation::Put { sort_key, value, expiry_seconds }]).await
+    }
+
+    async fn write_operations(&self, hash_key: &[u8], operations: &[RowOperation<'_>]) -> Result<(), Error> {
+        check_write(hash_key, operations)?;
+        let target = Target::Hash(partition_hash(hash_key, &[]));
+        let call =
+            self.core.call(target, MessageKind::WRITE, Effect::Write, self.deadline(), |out, header, partition| {
+                FrameBuilder::append(out, header, &Write { partition, hash_key, operations }, &[]);
+            });
+        // The answer's body, the decree, is of no use here: that it was answered is what counts.
+        call.await.map(|_| ())
+    }
+
+    async fn get_frame(&self, hash_key: &[u8], sort_key: &[u8], no_value: bool) -> Result<Frame, Error> {
+        check_hash_key(hash_key).map_err(Error::invalid)?;
+        check_sort_key(sort_key).map_err(Error::invalid)?;
+        let target = Target::Hash(partition_hash(hash_key, &[]));
+        let call = self.core.call(target, MessageKind::GET, Effect::Read, self.deadline(), |out, header, partition| {
+            FrameBuilder::append(out, header, &Get { partition, hash_key, sort_key, no_value }, &[]);
+        });
+        call.await
+    }
+}
+
+fn is_found(frame: &Frame) -> bool {
+    frame.header.status != Status::NotFound
+}

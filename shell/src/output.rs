@@ -1,0 +1,160 @@
+//! What the shell prints: for people, or as JSON.
+
+use std::io::{self, ErrorKind, Write};
+
+use serde_json::{Value, json};
+
+/// Why a command did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One word for programs.
+    pub kind: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure outside the client library.
+    pub fn new(kind: &'static str, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into() }
+    }
+
+    /// The command line is wrong.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new("usage", message)
+    }
+}
+
+impl From<pegasus_client::Error> for Failure {
+    fn from(error: pegasus_client::Error) -> Failure {
+        Failure::new(error.kind(), error.to_string())
+    }
+}
+
+/// How a command ended, if it did not fail. The numbers are the process's exit codes; a failure is 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Done; a question is answered with yes.
+    Yes = 0,
+    /// There is no such row; a question is answered with no.
+    No = 1,
+    /// Stopped by the user.
+    Interrupted = 130,
+}
+
+/// What every command returns.
+pub type Outcome = Result<Ending, Failure>;
+
+/// Whether output is for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Aligned text.
+    Text,
+    /// One JSON value per command, on one line.
+    Json,
+}
+
+impl Style {
+    /// Prints one result: `text` for people, `value` for programs.
+    pub fn show(self, text: &str, value: Value) {
+        match self {
+            Style::Text => print_line(text),
+            Style::Json => print_line(&value.to_string()),
+        }
+    }
+
+    /// Prints why a command failed, on standard error.
+    pub fn show_failure(self, failure: &Failure) {
+        match self {
+            Style::Text => eprintln!("error: {}", failure.message),
+            Style::Json => eprintln!("{}", json!({"error": {"kind": failure.kind, "message": failure.message}})),
+        }
+    }
+}
+
+/// Prints a line, or lines, on standard output. Ends the process quietly when nobody reads any more.
+pub fn print_line(text: &str) {
+    let mut out = io::stdout().lock();
+    let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(line_end.as_bytes()));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            std::process::exit(2);
+        }
+        Ok(()) => {}
+    }
+}
+
+/// Rows and columns for people. Columns of numbers are aligned to the right.
+#[derive(Debug)]
+pub struct Grid {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// A grid with these columns.
+    pub fn new(headings: &[&'static str]) -> Grid {
+        Grid { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row, which has one cell per column.
+    pub fn row(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.headings.len(), "one cell per column");
+        self.rows.push(cells);
+    }
+
+    /// The text: a line of headings, then a line per row.
+    pub fn render(&self) -> String {
+        let columns = self.headings.len();
+        let width_of = |cell: &str| cell.chars().count();
+        let mut widths: Vec<usize> = self.headings.iter().map(|heading| width_of(heading)).collect();
+        let mut numeric = vec![!self.rows.is_empty(); columns];
+        for row in &self.rows {
+            for (column, cell) in row.iter().enumerate() {
+                widths[column] = widths[column].max(width_of(cell));
+                numeric[column] &= !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit());
+            }
+        }
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let mut out = String::new();
+            for (column, cell) in cells.enumerate() {
+                let fill = " ".repeat(widths[column] - width_of(cell));
+                let (before, after) = if numeric[column] { (fill.as_str(), "") } else { ("", fill.as_str()) };
+                out.push_str(&format!("{before}{cell}{after}"));
+                out.push_str(if column + 1 < columns { "  " } else { "" });
+            }
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out
+        };
+        let mut out = line(&mut self.headings.iter().copied());
+        for row in &self.rows {
+            out.push_str(&line(&mut row.iter().map(String::as_str)));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_align() {
+        let mut grid = Grid::new(&["name", "rows"]);
+        grid.row(vec!["temp".into(), "7".into()]);
+        grid.row(vec!["statistics".into(), "1234".into()]);
+        assert_eq!(grid.render(), "name        rows\ntemp           7\nstatistics  1234\n");
+        assert_eq!(Grid::new(&["a", "b"]).render(), "a  b\n");
+    }
+
+    #[test]
+    fn failures_keep_the_kind_of_the_client() {
+        let failure = Failure::from(pegasus_client::Error::Unknown("lost".into()));
+        assert_eq!(failure.kind, "unknown");
+        assert!(failure.message.contains("lost"));
+    }
+}
