@@ -1,0 +1,107 @@
+//! What the meta service tells this node to hold: new copies are made, known ones hear their configuration.
+
+use std::sync::Arc;
+
+use pegasus_engine::descriptor::{CopyState, Descriptor, create_copy, table_directory};
+use pegasus_engine::table::{OpenMode, Table};
+use pegasus_replication::{Event, Recovered, Replica, ReplicaIdentity};
+use pegasus_wire::messages::control::Assignments;
+use pegasus_wire::{
+    Ballot, Configuration, Decree, PartitionId, ReplicaIncarnation, TableProperties, owner_core,
+};
+
+use super::Core;
+use super::partition::Partition;
+
+impl Core {
+    /// Takes an answer of the watch: the partitions this core owns, the tables, the nodes.
+    pub fn take_assignments(&self, assignments: &Arc<Assignments>) {
+        self.state.borrow_mut().nodes = assignments.nodes.iter().map(|node| (node.node, node.clone())).collect();
+        for assigned in &assignments.partitions {
+            let id = assigned.partition;
+            if owner_core(id, self.shared.config.cores) != self.id {
+                continue;
+            }
+            let table = assignments.tables.iter().find(|table| table.table == id.table);
+            let Some(table) = table else {
+                tracing::warn!(partition = %id, "the meta service assigned a partition of a table it did not describe");
+                continue;
+            };
+            self.take_assignment(id, table, &assigned.configuration);
+        }
+        self.settle();
+    }
+
+    fn take_assignment(&self, id: PartitionId, table: &TableProperties, configuration: &Configuration) {
+        let mut state = self.state.borrow_mut();
+        if let Some(partition) = state.partitions.get_mut(&id) {
+            partition.properties = table.clone();
+            state.events.push_back((id, Event::Assigned(configuration.clone())));
+        } else if state.broken.contains_key(&id) {
+            // Reported to the meta service at registration; nothing to do with it here.
+        } else if configuration.ballot == Ballot::ASSIGNMENT {
+            if state.opening.insert(id) {
+                drop(state);
+                self.make_copy(id, table.clone(), configuration.clone());
+            }
+        } else if state.missing.insert(id) {
+            tracing::error!(
+                partition = %id, ballot = %configuration.ballot,
+                "this node is a member but holds no copy: it was removed from the data directory; nothing is served"
+            );
+        }
+    }
+
+    /// Makes an empty copy in the pool, then lets its replica hear its configuration.
+    fn make_copy(&self, id: PartitionId, table: TableProperties, configuration: Configuration) {
+        let descriptor = Descriptor {
+            cluster: self.shared.cluster().unwrap_or_default(),
+            table: table.clone(),
+            partition: id,
+            incarnation: ReplicaIncarnation(rand::random()),
+            configuration: configuration.clone(),
+            state: CopyState::Whole,
+            boot_id: self.boot_id,
+        };
+        let incarnation = descriptor.incarnation;
+        let shared = self.shared.clone();
+        let job = self.shared.long_pool.run(move || -> Result<Table, String> {
+            let directory = create_copy(&shared.config.data_directory, &descriptor).map_err(|error| error.to_string())?;
+            Table::open(&table_directory(&directory), &shared.tables, id, OpenMode::CreateIfMissing).map_err(|error| error.to_string())
+        });
+        let core = self.clone();
+        self.later(async move {
+            let opened = match job {
+                Ok(job) => job.await.unwrap_or_else(|panicked| Err(panicked.to_string())),
+                Err(busy) => Err(busy.to_string()),
+            };
+            {
+                let mut state = core.state.borrow_mut();
+                state.opening.remove(&id);
+                match opened {
+                    Ok(opened) => {
+                        let recovered = Recovered::empty(configuration.clone());
+                        let replica = core.replica(id, table.clone(), recovered);
+                        let partition = Partition::new(table, id, incarnation, replica, opened, Decree(0));
+                        state.partitions.insert(id, partition);
+                        state.events.push_back((id, Event::Assigned(configuration)));
+                    }
+                    // The next answer of the watch, or the next start, tries again.
+                    Err(reason) => tracing::error!(partition = %id, %reason, "cannot make a copy"),
+                }
+            }
+            core.settle();
+        });
+    }
+
+    /// A replica of this node.
+    pub fn replica(&self, id: PartitionId, table: TableProperties, recovered: Recovered) -> Replica {
+        let identity = ReplicaIdentity {
+            cluster: self.shared.cluster().unwrap_or_default(),
+            node: self.shared.node,
+            partition: id,
+            table,
+        };
+        Replica::new(identity, recovered)
+    }
+}

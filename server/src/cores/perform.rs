@@ -1,0 +1,243 @@
+//! Carries out what replicas ask for. One match, one arm per effect; nothing here decides anything.
+
+use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
+use pegasus_engine::log::{LogRecord, RecordKind as LogRecordKind};
+use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
+use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
+use pegasus_wire::messages::control::ProposeConfiguration;
+use pegasus_wire::messages::data::WriteReply;
+use pegasus_wire::{Ballot, Configuration, Decree, Durability, Mutation, PartitionId, Status};
+
+use super::partition::LogWait;
+use super::session::Refusal;
+use super::{Core, State, streams};
+use crate::control::ToMeta;
+
+impl Core {
+    /// Carries out the effects of one event, in order.
+    pub fn perform(&self, state: &mut State, id: PartitionId, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Append { token, record } => self.append(state, id, token, record),
+                Effect::StoreDescriptor { configuration } => self.store_descriptor(state, id, configuration),
+                Effect::OpenStream { peer } => {
+                    let core = self.clone();
+                    state.later.push(Box::pin(core.lead_stream(id, peer)));
+                }
+                Effect::CloseStream { session, .. } => {
+                    if let Some(partition) = state.partitions.get_mut(&id) {
+                        partition.close_stream(session);
+                    }
+                }
+                Effect::Send { session, message, .. } => {
+                    match &message {
+                        PeerMessage::Prepare { .. } => state.counters.prepares_sent += 1,
+                        PeerMessage::Acknowledge(_) => state.counters.acknowledgements_sent += 1,
+                        _ => {}
+                    }
+                    if let Some(stream) = state.partitions.get(&id).and_then(|partition| partition.stream(session)) {
+                        streams::send(&stream.outbox, message);
+                    }
+                }
+                Effect::Apply { mutations } => self.apply(state, id, mutations),
+                Effect::Reply { request, outcome } => reply(state, request, outcome),
+                Effect::ProposeConfiguration { expected_ballot, configuration } => {
+                    self.propose_configuration(state, id, expected_ballot, configuration);
+                }
+                Effect::RoleChanged { role, ballot, serving } => {
+                    tracing::info!(partition = %id, ?role, %ballot, serving, "role");
+                }
+                Effect::Faulted { status, reason } => self.fault(state, id, status, reason),
+            }
+        }
+    }
+
+    fn append(&self, state: &mut State, id: PartitionId, token: AppendToken, record: AppendRecord) {
+        let Some(partition) = state.partitions.get(&id) else { return };
+        let durability = partition.properties.durability;
+        let record = LogRecord {
+            partition: id,
+            incarnation: partition.incarnation,
+            kind: match record.kind {
+                RecordKind::Mutation(kind) => LogRecordKind::Mutation(kind),
+                RecordKind::Truncate => LogRecordKind::Truncate,
+            },
+            ballot: record.ballot,
+            decree: record.decree,
+            committed: record.committed,
+            timestamp_micros: record.timestamp_micros,
+            payload: record.payload,
+        };
+        match self.log.append(record, durability) {
+            Ok(sequence) => {
+                let wait = LogWait { sequence, partition: id, token };
+                match durability {
+                    Durability::Synced => state.waiting_synced.push_back(wait),
+                    Durability::Written => state.waiting_written.push_back(wait),
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                state.events.push_back((id, Event::Failed { status: Status::StorageFailed, reason }));
+            }
+        }
+    }
+
+    fn store_descriptor(&self, state: &mut State, id: PartitionId, configuration: Configuration) {
+        let ballot = configuration.ballot;
+        let Some(descriptor) = self.descriptor(state, id, configuration, CopyState::Whole) else { return };
+        self.store(state, descriptor, move |core, stored| match stored {
+            Ok(()) => core.post(id, Event::DescriptorStored { ballot }),
+            Err(reason) => core.post(id, Event::Failed { status: Status::StorageFailed, reason }),
+        });
+    }
+
+    /// Writes a descriptor in the pool, one after the other per core, then says so.
+    fn store(
+        &self,
+        state: &mut State,
+        descriptor: Descriptor,
+        done: impl FnOnce(&Core, Result<(), String>) + 'static,
+    ) {
+        let directory = copy_directory(&self.shared.config.data_directory, descriptor.partition);
+        let turn = state.descriptor_turns.take();
+        let (finished, next_turn) = futures_channel::oneshot::channel::<()>();
+        state.descriptor_turns = Some(next_turn);
+        let core = self.clone();
+        state.later.push(Box::pin(async move {
+            if let Some(turn) = turn {
+                // Also an error means that the store before this one has ended.
+                let _ = turn.await;
+            }
+            let stored = match core.shared.long_pool.run(move || descriptor.store(&directory)) {
+                Ok(job) => match job.await {
+                    Ok(stored) => stored.map_err(|error| error.to_string()),
+                    Err(panicked) => Err(panicked.to_string()),
+                },
+                Err(busy) => Err(busy.to_string()),
+            };
+            drop(finished);
+            done(&core, stored);
+            core.settle();
+        }));
+    }
+
+    /// The descriptor of a copy as it should be from now on.
+    fn descriptor(
+        &self,
+        state: &State,
+        id: PartitionId,
+        configuration: Configuration,
+        copy_state: CopyState,
+    ) -> Option<Descriptor> {
+        let partition = state.partitions.get(&id)?;
+        Some(Descriptor {
+            cluster: self.shared.cluster().unwrap_or_default(),
+            table: partition.properties.clone(),
+            partition: id,
+            incarnation: partition.incarnation,
+            configuration,
+            state: copy_state,
+            boot_id: self.boot_id,
+        })
+    }
+
+    /// Applies a batch inline if RocksDB takes it without stalling, else in the pool.
+    fn apply(&self, state: &mut State, id: PartitionId, mutations: Vec<Mutation>) {
+        let Some(partition) = state.partitions.get_mut(&id) else { return };
+        let Some(through) = mutations.last().map(|mutation| mutation.decree) else { return };
+        let count = mutations.len() as u64;
+        match partition.table.apply(&mutations, ApplyMode::NoSlowdown) {
+            Ok(ApplyOutcome::Applied) => {
+                state.counters.applies_inline += 1;
+                state.counters.mutations_applied += count;
+                state.events.push_back((id, Event::Applied { through }));
+            }
+            Ok(ApplyOutcome::WouldStall) => {
+                state.counters.applies_in_pool += 1;
+                state.counters.mutations_applied += count;
+                let table = partition.table.clone();
+                let core = self.clone();
+                state.later.push(Box::pin(async move {
+                    let outcome = core.apply_in_pool(table, mutations).await;
+                    core.post(id, applied(outcome, through));
+                    core.settle();
+                }));
+            }
+            Err(error) => state.events.push_back((id, applied(Err(error.to_string()), through))),
+        }
+    }
+
+    async fn apply_in_pool(
+        &self,
+        table: pegasus_engine::table::Table,
+        mutations: Vec<Mutation>,
+    ) -> Result<(), String> {
+        let mutations = std::sync::Arc::new(mutations);
+        loop {
+            let (table, batch) = (table.clone(), mutations.clone());
+            let job = move || table.apply(&batch, ApplyMode::Blocking).map(|_| ());
+            match self.shared.point_pool.run(job) {
+                Ok(job) => {
+                    return match job.await {
+                        Ok(applied) => applied.map_err(|error: TableError| error.to_string()),
+                        Err(panicked) => Err(panicked.to_string()),
+                    };
+                }
+                // The pool is full of reads; a committed mutation has no other way, so it waits its turn.
+                Err(_) => glommio::timer::sleep(std::time::Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    fn propose_configuration(
+        &self,
+        state: &mut State,
+        id: PartitionId,
+        expected_ballot: Ballot,
+        configuration: Configuration,
+    ) {
+        let proposal = ProposeConfiguration {
+            partition: id,
+            proposer: self.shared.node,
+            expected_ballot,
+            configuration,
+        };
+        let sent = self.to_meta.borrow_mut().try_send(ToMeta { core: self.id, proposal });
+        if sent.is_err() {
+            state.events.push_back((id, Event::ProposalFailed));
+        }
+    }
+
+    /// Takes a copy out of service; a damaged one is marked so durably.
+    pub fn fault(&self, state: &mut State, id: PartitionId, status: Status, reason: String) {
+        let Some(partition) = state.partitions.get_mut(&id) else { return };
+        partition.fail(status, reason);
+        if status == Status::Damaged {
+            let configuration = partition.replica.configuration().clone();
+            if let Some(descriptor) = self.descriptor(state, id, configuration, CopyState::Damaged) {
+                self.store(state, descriptor, move |_, stored| {
+                    if let Err(error) = stored {
+                        tracing::error!(partition = %id, %error, "cannot mark the copy as damaged on disk");
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn applied(outcome: Result<(), String>, through: Decree) -> Event {
+    match outcome {
+        Ok(()) => Event::Applied { through },
+        // A committed mutation that cannot be applied stops the replica; it is never skipped.
+        Err(reason) => Event::Failed { status: Status::StorageFailed, reason },
+    }
+}
+
+fn reply(state: &mut State, token: RequestToken, outcome: Result<Decree, Status>) {
+    let Some(request) = state.pending.take(token) else { return };
+    match outcome {
+        Ok(decree) => request.answer(Status::Ok, &WriteReply { decree }, &[]),
+        Err(status) => request.refuse(Refusal::plain(status)),
+    }
+}

@@ -1,0 +1,310 @@
+//! A node from start to stop: directory, pools, recovery, executors, administration thread, shutdown.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::time::Duration;
+
+use futures_channel::mpsc;
+use futures_util::SinkExt;
+use pegasus_engine::pool::BlockingPool;
+use pegasus_engine::table::{SharedOptions, TableShared};
+use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
+use pegasus_rpc::{Endpoint, Identity, Runtime};
+use pegasus_wire::{ClusterId, NodeId};
+
+use crate::config::{Config, PinCpus};
+use crate::control::{CORE_QUEUE, CoreSenders, META_QUEUE, ToCore, ToMeta};
+use crate::cores::{self, CoreSetup};
+use crate::layout;
+use crate::meta_link::{self, MetaClient};
+
+/// Jobs that may wait in one pool; beyond it a request is answered Busy.
+const POOL_QUEUE: usize = 4096;
+/// How often free disk space is looked at.
+const DISK_CHECK: Duration = Duration::from_millis(500);
+
+/// What all threads of the node share. Nothing in it is on the hot path but the two flags.
+pub struct NodeShared {
+    /// The configuration in force.
+    pub config: Config,
+    /// The node's identity.
+    pub node: NodeId,
+    /// Certificates.
+    pub identity: Identity,
+    /// RocksDB's shared parts.
+    pub tables: TableShared,
+    /// Point reads that missed the cache and stalled writes.
+    pub point_pool: BlockingPool,
+    /// Scans, flushes, opening, closing, descriptors.
+    pub long_pool: BlockingPool,
+    /// Set while the file system is below its reserve.
+    pub disk_low: AtomicBool,
+    /// The node's durable identity file.
+    node_identity: Mutex<NodeIdentity>,
+}
+
+impl NodeShared {
+    /// The cluster this node belongs to, once it is known.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.node_identity.lock().unwrap_or_else(PoisonError::into_inner).cluster()
+    }
+
+    /// Remembers the cluster durably at first contact; refuses another one ever after.
+    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), String> {
+        let mut identity = self.node_identity.lock().unwrap_or_else(PoisonError::into_inner);
+        match identity.cluster() {
+            Some(known) if known == cluster => Ok(()),
+            Some(known) => Err(format!(
+                "the data directory belongs to cluster {known}, the meta service to cluster {cluster}: correct \
+                 meta_servers or data_directory"
+            )),
+            None => identity.set_cluster(cluster).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Where the copies are.
+    pub fn replicas_directory(&self) -> PathBuf {
+        self.config.data_directory.join("replicas")
+    }
+}
+
+/// Why a node did not start or had to stop. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NodeError(pub String);
+
+impl NodeError {
+    /// `what` failed because of `error`.
+    pub fn new(what: impl std::fmt::Display, error: impl std::fmt::Display) -> NodeError {
+        NodeError(format!("{what}: {error}"))
+    }
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(config: Config) -> Result<(), NodeError> {
+    let directory = config.data_directory.clone();
+    make_directory(&directory)?;
+    let lock = DirectoryLock::acquire(&directory).map_err(|error| NodeError::new("data_directory", error))?;
+    let shared = Arc::new(open_shared(config)?);
+    make_directory(&shared.replicas_directory())?;
+    raise_memlock();
+    let plan = layout::recover(&shared)?;
+
+    let (to_meta, proposals) = mpsc::channel(META_QUEUE);
+    let (mut senders, threads) = start_cores(&shared, plan, &to_meta)?;
+    drop(to_meta);
+    let outcome = administer(&shared, &senders, proposals);
+    for sender in &mut senders {
+        // A core that has stopped by itself needs no telling.
+        let _ = futures_executor_block(sender.send(ToCore::Shutdown));
+    }
+    drop(senders);
+    let mut failed = outcome.err();
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Err(_) => failed = failed.or(Some(NodeError("a core panicked; see the log".to_owned()))),
+        }
+    }
+    shared.point_pool.shutdown();
+    shared.long_pool.shutdown();
+    drop(lock);
+    match failed {
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Some(error) => Err(error),
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), NodeError> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| NodeError::new(format!("cannot create the directory {}", directory.display()), error))
+}
+
+/// Waits for a future on a thread without a runtime.
+fn futures_executor_block<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
+    let identity = Identity::load(&config.tls.certificate, &config.tls.key, &config.tls.ca)
+        .map_err(|error| NodeError::new("tls", error))?;
+    let node_identity = NodeIdentity::open(&config.data_directory, || NodeId(rand::random::<u64>() | 1))
+        .map_err(|error| NodeError::new("the node's identity file", error))?;
+    let background_cpus = spare_cpus(&config);
+    let tables = TableShared::new(SharedOptions {
+        block_cache_bytes: config.storage.block_cache_bytes,
+        write_buffer_bytes_total: config.storage.write_buffer_bytes,
+        background_threads: i32::try_from(config.storage.background_threads).unwrap_or(i32::MAX),
+        background_cpus: background_cpus.clone(),
+        ..SharedOptions::default()
+    })
+    .map_err(|error| NodeError::new("RocksDB", error))?;
+    let cpus = background_cpus.as_deref();
+    let pool = |name, threads| {
+        BlockingPool::new(name, threads, POOL_QUEUE, cpus).map_err(|error| NodeError::new("thread pool", error))
+    };
+    let point_pool = pool("point", config.storage.point_threads)?;
+    let long_pool = pool("long", config.storage.long_threads)?;
+    Ok(NodeShared {
+        node: node_identity.node(),
+        identity,
+        tables,
+        point_pool,
+        long_pool,
+        disk_low: AtomicBool::new(false),
+        node_identity: Mutex::new(node_identity),
+        config,
+    })
+}
+
+/// CPUs that no executor is bound to; `None` if executors are not bound or all CPUs are taken.
+fn spare_cpus(config: &Config) -> Option<Vec<usize>> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let spare: Vec<usize> = (usize::from(config.cores)..cpus).collect();
+    (config.pin_cpus == PinCpus::Auto && !spare.is_empty()).then_some(spare)
+}
+
+/// io_uring needs locked memory; lift the soft limit to the hard one. glommio reports what is still missing.
+fn raise_memlock() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct passed to them.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+        }
+    }
+}
+
+type CoreThread = std::thread::JoinHandle<Result<(), NodeError>>;
+
+/// Starts all executors and waits until each has recovered and bound its port, or one has failed.
+fn start_cores(
+    shared: &Arc<NodeShared>,
+    plan: layout::Plan,
+    to_meta: &mpsc::Sender<ToMeta>,
+) -> Result<(CoreSenders, Vec<CoreThread>), NodeError> {
+    let (started, starts) = std_mpsc::channel();
+    let mut senders = Vec::new();
+    let mut threads: Vec<CoreThread> = Vec::new();
+    let relocation = plan.relocation.map(Arc::new);
+    for (id, recovered) in (0u16..).zip(plan.cores) {
+        let (sender, inbox) = mpsc::channel(CORE_QUEUE);
+        senders.push(sender);
+        let setup = CoreSetup {
+            shared: shared.clone(),
+            id,
+            recovered,
+            relocation: relocation.clone(),
+            inbox,
+            to_meta: to_meta.clone(),
+        };
+        let started = started.clone();
+        threads.push(cores::spawn(setup, started)?);
+    }
+    drop(started);
+    for _ in 0..threads.len() {
+        match starts.recv() {
+            Ok(Ok(core)) => tracing::debug!(core, "core started"),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                // Every sender is gone: a core ended before it said anything, its thread knows why.
+                for thread in threads {
+                    if let Ok(result) = thread.join() {
+                        result?;
+                    }
+                }
+                return Err(NodeError("a core ended while starting; see the log".to_owned()));
+            }
+        }
+    }
+    layout::finish(shared, relocation.as_deref())?;
+    Ok((senders, threads))
+}
+
+/// The administration thread: signals, HTTP, meta service, disk reserve. Returns when the node should stop.
+fn administer(
+    shared: &Arc<NodeShared>,
+    cores: &CoreSenders,
+    proposals: mpsc::Receiver<ToMeta>,
+) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("admin")
+        .build()
+        .map_err(|error| NodeError::new("administration thread", error))?;
+    runtime.block_on(async {
+        let endpoint = Endpoint::client(Runtime::tokio(), shared.identity.clone())
+            .map_err(|error| NodeError::new("QUIC endpoint of the administration thread", error))?;
+        let meta = Arc::new(MetaClient::new(&endpoint, &shared.config.meta_servers));
+        let admin = crate::admin::serve(shared.clone(), cores.clone()).await?;
+        tokio::spawn(meta_link::carry_proposals(meta.clone(), proposals, cores.clone()));
+        let watch = tokio::spawn(meta_link::watch(shared.clone(), meta, cores.clone()));
+        tokio::spawn(watch_disk(shared.clone()));
+        announce(shared)?;
+        tokio::select! {
+            signal = stop_signal() => signal.map_err(|error| NodeError::new("signal handler", error)),
+            lost = watch => Err(NodeError(lost.unwrap_or_else(|error| error.to_string()))),
+            served = admin => Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string()))),
+        }
+    })
+}
+
+/// Tells a starter on standard output that the node answers on its ports.
+fn announce(shared: &NodeShared) -> Result<(), NodeError> {
+    let mut out = std::io::stdout();
+    writeln!(out, "ready {} {}", shared.config.name, shared.config.listen)
+        .and_then(|()| out.flush())
+        .map_err(|error| NodeError::new("standard output", error))?;
+    tracing::info!(node = %shared.node, listen = %shared.config.listen, cores = shared.config.cores, "ready");
+    Ok(())
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}
+
+/// Keeps [`NodeShared::disk_low`] true to the file system.
+async fn watch_disk(shared: Arc<NodeShared>) {
+    let reserve = shared.config.storage.disk_reserve_bytes;
+    loop {
+        match pegasus_engine::disk::disk_space(&shared.config.data_directory) {
+            Ok(space) => {
+                let free = space.free_bytes;
+                let low = free < reserve;
+                if shared.disk_low.swap(low, Ordering::Relaxed) != low {
+                    tracing::warn!(free, reserve, low, "the disk reserve was crossed: writes are refused while low");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read free disk space"),
+        }
+        tokio::time::sleep(DISK_CHECK).await;
+    }
+}
