@@ -1,1 +1,103 @@
-fn main() {}
+//! The `pegasus-perf` program: picks the command and prints why it failed, if it did.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pegasus_perf::{Failure, compare, limits, run, trace};
+
+/// Measures Pegasus and the machine under it.
+#[derive(Debug, Parser)]
+#[command(name = "pegasus-perf", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What this machine can do at best: QUIC echo, direct writes and fdatasync, the log, RocksDB inline.
+    Limits(limits::Options),
+    /// A workload against a cluster.
+    Run(run::Options),
+    /// Limits and cluster side by side, repeated, with medians and ratios.
+    Compare(compare::Options),
+    /// The system calls of the serving threads under a mixed load.
+    Trace(trace::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Limits(options) => limits::run(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Trace(options) => trace::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("pegasus-perf: {failure}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_defaults_for_all_its_options() {
+        for command in ["limits", "run", "compare", "trace"] {
+            Arguments::try_parse_from(["pegasus-perf", command]).unwrap();
+        }
+    }
+
+    #[test]
+    fn options_reach_their_commands() {
+        let arguments = ["pegasus-perf", "run", "--mix", "get=90,set=10", "--rate", "500", "--server-pids", "1,2"];
+        let Command::Run(options) = Arguments::try_parse_from(arguments).unwrap().command else {
+            panic!("run was asked for");
+        };
+        assert_eq!(options.workload.mix.to_string(), "get=90,set=10");
+        assert_eq!(options.rate, Some(500.0));
+        assert_eq!(options.servers.server_pids, [1, 2]);
+
+        let arguments = ["pegasus-perf", "limits", "--parts", "disk,rocksdb", "--depths", "1,8", "--seconds", "0.5"];
+        let Command::Limits(options) = Arguments::try_parse_from(arguments).unwrap().command else {
+            panic!("limits was asked for");
+        };
+        assert_eq!(options.parts, [limits::Part::Disk, limits::Part::Rocksdb]);
+        assert_eq!((options.depths.as_slice(), options.seconds), (&[1, 8][..], 0.5));
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for arguments in [
+            vec!["run", "--mix", "fly=1"],
+            vec!["run", "--depth", "0"],
+            vec!["run", "--rate", "-5"],
+            vec!["run", "--seconds", "0"],
+            vec!["run", "--seconds", "inf"],
+            vec!["run", "--durability", "maybe"],
+            vec!["run", "--keys", "0"],
+            vec!["run", "--value-bytes", "409601"],
+            vec!["run", "--meta", "nonsense"],
+            vec!["limits", "--parts", "moon"],
+            vec!["limits", "--block-bytes", "1000"],
+            vec!["limits", "--depths", "0"],
+            vec!["compare", "--rounds", "0"],
+        ] {
+            let line = ["pegasus-perf"].into_iter().chain(arguments.iter().copied());
+            assert!(Arguments::try_parse_from(line).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The cluster as a workload sees it: a table with its rows loaded, and operations on them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use pegasus_client::{Client, ClientOptions, Error, Table, TableSpec};
+use pegasus_wire::Durability;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+
+use crate::failure::Failure;
+use crate::workload::drive::{Driven, Pace, Phases, drive};
+use crate::workload::keys::{KeyChooser, hash_key};
+use crate::workload::mix::{Mix, Operation};
+use crate::workload::options::{ClusterOptions, TableOptions};
+use crate::workload::record::Outcome;
+
+/// Connected clients.
+pub struct Cluster {
+    clients: Vec<Client>,
+    timeout: Duration,
+}
+
+impl Cluster {
+    /// Connects this many clients, each with its own socket.
+    pub async fn connect(options: &ClusterOptions, connections: usize) -> Result<Cluster, Failure> {
+        let meta_servers = options.meta_servers()?;
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections.max(1) {
+            let mut client = ClientOptions::new(meta_servers.clone(), options.tls_directory());
+            client.operation_timeout = options.timeout();
+            clients.push(Client::connect(client).await.map_err(Failure::at("connect to the cluster"))?);
+        }
+        Ok(Cluster { clients, timeout: options.timeout() })
+    }
+
+    /// Makes the table if it is missing, waits until all of it serves, and loads the rows that are missing or have
+    /// another length. A table that is there must have the durability asked for.
+    pub async fn prepare(
+        &self,
+        name: &str,
+        durability: Durability,
+        options: &TableOptions,
+    ) -> Result<Prepared, Failure> {
+        let client = &self.clients[0];
+        self.ensure_table(name, durability, options).await?;
+        client
+            .wait_until_serving(name, SERVING_PATIENCE)
+            .await
+            .map_err(Failure::at(format!("wait until table {name} serves")))?;
+        let mut tables = Vec::with_capacity(self.clients.len());
+        for client in &self.clients {
+            let table = client.table(name).await.map_err(Failure::at(format!("open table {name}")))?;
+            tables.push(table.with_timeout(self.timeout));
+        }
+        let value = value_of(options.value_bytes);
+        let loaded = load(&tables[0], options.keys, &value).await?;
+        Ok(Prepared { tables, value, loaded })
+    }
+
+    /// Ends all connections.
+    pub async fn close(self) {
+        for client in self.clients {
+            client.close().await;
+        }
+    }
+
+    async fn ensure_table(&self, name: &str, durability: Durability, options: &TableOptions) -> Result<(), Failure> {
+        let client = &self.clients[0];
+        let tables = client.list_tables().await.map_err(Failure::at("list the tables"))?;
+        if let Some(table) = tables.iter().find(|table| table.name == name) {
+            if table.durability == durability {
+                return Ok(());
+            }
+            let is = table.durability;
+            return Err(Failure::new(format!(
+                "table {name} is {is}, not {durability}; use --durability {is} or another --table"
+            )));
+        }
+        let spec = TableSpec {
+            name: name.to_owned(),
+            partition_count: options.partitions,
+            replica_count: options.replicas,
+            durability,
+            if_not_exists: true,
+        };
+        client.create_table(&spec).await.map(|_| ()).map_err(Failure::at(format!("make table {name}")))
+    }
+}
+
+/// A table ready for a workload.
+pub struct Prepared {
+    /// The table through each client.
+    tables: Vec<Table>,
+    value: Bytes,
+    /// Rows that were missing and have been written.
+    pub loaded: u64,
+}
+
+/// What to do to a table's rows, and how.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Shares of the operations.
+    pub mix: Mix,
+    /// Which row each operation touches.
+    pub keys: KeyChooser,
+    /// Operations in flight, shared out over the clients.
+    pub depth: usize,
+    /// When operations start.
+    pub pace: Pace,
+}
+
+impl Prepared {
+    /// Drives operations on the table (see [`drive`]).
+    pub async fn drive<P>(
+        &self,
+        load: &Load,
+        phases: Phases,
+        probe: impl FnMut() -> Result<P, Failure>,
+    ) -> Result<Driven<P>, Failure> {
+        let workers = (0..load.depth).map(|index| {
+            let table = self.tables[index % self.tables.len()].clone();
+            let (mix, keys, value) = (load.mix.clone(), load.keys.clone(), self.value.clone());
+            let mut random = SmallRng::seed_from_u64(index as u64);
+            move || {
+                let (operation, row) = (mix.next(&mut random), keys.next(&mut random));
+                let (table, value) = (table.clone(), value.clone());
+                async move { perform(&table, operation, row, &value).await }
+            }
+        });
+        drive(workers.collect(), load.pace, phases, probe).await
+    }
+}
+
+/// Performs one operation. A read that finds no row counts as an operation of its own, so that hits and misses do
+/// not mix.
+async fn perform(table: &Table, operation: Operation, row: u64, value: &Bytes) -> Outcome {
+    let key = hash_key(row);
+    let name = operation.name();
+    let outcome = match operation {
+        Operation::Get => {
+            table.get(key, SORT_KEY).await.map(|found| if found.is_some() { name } else { "get (no row)" })
+        }
+        Operation::Exist => table.exist(key, SORT_KEY).await.map(|found| if found { name } else { "exist (no row)" }),
+        Operation::Set => table.set(key, SORT_KEY, value).await.map(|()| name),
+        Operation::Delete => table.del(key, SORT_KEY).await.map(|()| name),
+    };
+    match outcome {
+        Ok(name) => Outcome::done(name),
+        Err(error) => Outcome::failed(name, error_kind(&error)),
+    }
+}
+
+/// One word or sentence for the kind of an error; a refusal is told by its status.
+fn error_kind(error: &Error) -> &'static str {
+    match error {
+        Error::Refused { status, .. } => status.sentence(),
+        _ => error.kind(),
+    }
+}
+
+/// Writes the rows that are missing or have another length; returns how many.
+async fn load(table: &Table, keys: u64, value: &Bytes) -> Result<u64, Failure> {
+    let written = Arc::new(AtomicU64::new(0));
+    let load_row = |row: u64| {
+        let written = written.clone();
+        async move {
+            let key = hash_key(row);
+            let found = table.get(key, SORT_KEY).await.map_err(Failure::at("read a row while loading"))?;
+            if found.is_none_or(|found| found.len() != value.len()) {
+                table.set(key, SORT_KEY, value).await.map_err(Failure::at("write a row while loading"))?;
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<(), Failure>(())
+        }
+    };
+    stream::iter(0..keys).map(load_row).buffer_unordered(LOAD_DEPTH).try_collect::<()>().await?;
+    Ok(written.load(Ordering::Relaxed))
+}
+
+/// A value that does not compress.
+fn value_of(length: usize) -> Bytes {
+    let mut value = vec![0; length];
+    SmallRng::seed_from_u64(length as u64).fill_bytes(&mut value);
+    value.into()
+}
+
+/// The sort key of every row.
+const SORT_KEY: &[u8] = b"value";
+/// Rows loaded at a time.
+const LOAD_DEPTH: usize = 128;
+/// How long a new table may take until all its partitions serve.
+const SERVING_PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use pegasus_wire::Status;
+
+    use super::*;
+
+    #[test]
+    fn values_have_their_length_and_do_not_repeat() {
+        assert_eq!(value_of(0).len(), 0);
+        let value = value_of(1000);
+        assert_eq!(value.len(), 1000);
+        let distinct: std::collections::BTreeSet<&[u8]> = value.chunks(4).collect();
+        assert!(distinct.len() > 245, "{}", distinct.len());
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let refused = |status: Status| Error::Refused { status, message: String::new() };
+        assert_ne!(error_kind(&refused(Status::Damaged)), error_kind(&refused(Status::StorageFailed)));
+        assert_eq!(error_kind(&Error::Unknown(String::new())), "unknown");
+        assert_eq!(error_kind(&Error::Timeout(String::new())), "timeout");
+    }
+}

@@ -1,0 +1,16 @@
+//! Workloads: which rows, which operations, when, and what is recorded of them.
+
+pub mod cluster;
+pub mod drive;
+pub mod keys;
+pub mod mix;
+pub mod options;
+pub mod record;
+pub mod runtime;
+
+pub use cluster::{Cluster, Load, Prepared};
+pub use drive::{Driven, Pace, Phases, drive};
+pub use keys::{Distribution, KeyChooser};
+pub use mix::{Mix, Operation};
+pub use record::{Outcome, Record};
+pub use runtime::client_runtime;
