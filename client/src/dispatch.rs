@@ -119,7 +119,7 @@ impl TableCore {
             self.routes.follow_hint(&self.shared.nodes, &route, index, endpoint);
             return Ok(self.routes.cached().unwrap_or(route));
         }
-        if !again.refresh && attempts.made % ATTEMPTS_PER_REFRESH != 0 {
+        if !again.refresh && !attempts.made.is_multiple_of(ATTEMPTS_PER_REFRESH) {
             attempts.backoff.pause().await?;
             return Ok(self.routes.cached().unwrap_or(route));
         }

@@ -15,7 +15,7 @@ use pegasus_wire::{Decree, Durability, ReplicaIncarnation};
 
 #[test]
 fn what_is_appended_is_recovered() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = LogOptions { budget_bytes: 64 * SEGMENT_BYTES, spare_segments: 8, ..options(directory.path()) };
     let mut expected: Vec<Vec<LogRecord>> = vec![Vec::new(); 4];
     for life in 0..5_u64 {
@@ -52,7 +52,7 @@ fn what_is_appended_is_recovered() {
 
 #[test]
 fn records_of_other_copies_and_flushed_ones_are_left_out() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     on_executor(async {
         let running = Running::open(&options, &scope(3)).await;
@@ -91,7 +91,7 @@ fn appending_hook(log: &Rc<RefCell<Option<Log>>>, records: u64) -> LogHook {
 
 #[test]
 fn what_gathers_during_a_write_is_the_next_write() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let mut options = options(directory.path());
     // Nothing else is written meanwhile: every segment is prepared before the log opens.
     options.spare_segments = 8;
@@ -115,7 +115,7 @@ fn what_gathers_during_a_write_is_the_next_write() {
 
 #[test]
 fn only_what_asks_for_it_is_synced() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     on_executor(async {
         let running = Running::open(&options(directory.path()), &scope(2)).await;
         let first = running.append(mutation(0, 1, 1, vec![1]), Durability::Written);
@@ -137,7 +137,7 @@ fn only_what_asks_for_it_is_synced() {
 }
 
 async fn fails_with(fault: LogFault, on_sync: bool) {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let mut options = options(directory.path());
     options.spare_segments = 8;
     let recorder = Recorder::default();
@@ -180,7 +180,7 @@ fn a_failure_closes_the_log_for_writing() {
 
 #[test]
 fn a_dropped_writer_closes_the_log() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     on_executor(async {
         let log = Log::open(options.clone(), recover(&options, &scope(1)).unwrap()).await.unwrap();
@@ -195,7 +195,7 @@ fn a_dropped_writer_closes_the_log() {
 
 #[test]
 fn a_closed_log_takes_nothing() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     on_executor(async {
         let running = Running::open(&options(directory.path()), &scope(1)).await;
         let log = running.log.clone();
@@ -212,7 +212,7 @@ fn a_closed_log_takes_nothing() {
 
 #[test]
 fn too_large_is_refused_and_the_largest_is_taken() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     on_executor(async {
         let running = Running::open(&options, &scope(1)).await;
@@ -229,7 +229,7 @@ fn too_large_is_refused_and_the_largest_is_taken() {
 
 #[test]
 fn records_are_read_back() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     on_executor(async {
         let running = Running::open(&options(directory.path()), &scope(2)).await;
         let log = running.log.clone();
@@ -272,7 +272,7 @@ fn records_are_read_back() {
 
 #[test]
 fn a_directory_that_cannot_be_used_is_an_error() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let file = directory.path().join("file");
     std::fs::write(&file, b"not a directory").unwrap();
     on_executor(async {

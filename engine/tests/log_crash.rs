@@ -9,9 +9,10 @@
 mod log_support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use log_support::*;
-use pegasus_engine::log::{Log, LogError, LogRecord, LogRecovery, LogSequence, RecoveryScope, recover};
+use pegasus_engine::log::{Log, LogError, LogOptions, LogRecord, LogRecovery, LogSequence, RecoveryScope, recover};
 use pegasus_wire::{Decree, Durability, PartitionId};
 
 const PARTITIONS: u32 = 5;
@@ -34,16 +35,24 @@ fn any_crash_keeps_what_was_synced() {
 struct History {
     /// Records of earlier lives that recovery kept, in log order.
     kept: Vec<LogRecord>,
+    /// How many of them a loss of power cannot take away.
+    durable: usize,
     scope: RecoveryScope,
+    /// What is on stable storage, and what a killed process left in the device's cache on top of it.
     image: Image,
+    volatile: Vec<Event>,
+    /// The fewer, the sooner each is written again.
+    segments: u64,
 }
 
 impl History {
     fn run(mut self, seed: u64) {
         let mut rng = Rng::new(seed);
         self.scope = scope(PARTITIONS);
+        self.segments = 4 + seed % 4;
         for life in 0..LIVES {
-            let events = self.live(&mut rng);
+            let mut events = self.volatile.clone();
+            events.extend(self.live(&mut rng));
             for _ in 0..IMAGES_PER_LIFE {
                 self.crash(&events, &mut rng, &format!("seed {seed}, life {life}"));
             }
@@ -51,11 +60,15 @@ impl History {
         }
     }
 
+    fn options(&self, directory: &Path) -> LogOptions {
+        LogOptions { budget_bytes: self.segments * SEGMENT_BYTES, ..options(directory) }
+    }
+
     /// One life on top of the present image; returns all it did.
     fn live(&self, rng: &mut Rng) -> Vec<Event> {
         let directory = quick_directory();
-        self.image.store(directory.path());
-        let options = options(directory.path());
+        self.image.after(&self.volatile, Crash::Kill, rng).store(directory.path());
+        let options = self.options(directory.path());
         let recorder = Recorder::default();
         let recovery = recover(&options, &self.scope).unwrap();
         let mut last = last_decrees(&self.scope, &self.kept);
@@ -117,7 +130,8 @@ impl History {
 
     /// Crashes at a random moment of a life, recovers, and checks; returns the history as recovered.
     fn crash(&self, events: &[Event], rng: &mut Rng, context: &str) -> History {
-        let moment = rng.below(events.len() as u64 + 1) as usize;
+        let earlier = self.volatile.len();
+        let moment = earlier + rng.below((events.len() - earlier) as u64 + 1) as usize;
         let crash = match rng.below(3) {
             0 => Crash::Kill,
             1 => Crash::Power { survives: 50 },
@@ -125,29 +139,32 @@ impl History {
         };
         let context = format!("{context}, {crash:?} after event {moment} of {}", events.len());
         let events = &events[..moment];
-        let image = self.image.after(events, crash, rng);
-        let directory = quick_directory();
-        image.store(directory.path());
-        let mut scope = self.scope.clone();
-        let mut appended = self.kept.clone();
-        let mut safe = LogSequence(0);
+        let (mut scope, mut appended) = (self.scope.clone(), self.kept.clone());
+        let (mut written, mut synced) = (self.kept.len(), self.durable);
         for event in events {
             match event {
                 Event::Appended(record) => appended.push(record.clone()),
                 Event::Flushed(partition, decree) => scope.get_mut(partition).unwrap().flushed = *decree,
-                Event::Progress(progress) => match crash {
-                    Crash::Kill => safe = progress.written,
-                    Crash::Power { .. } => safe = progress.synced,
-                },
+                // From here on what was kept counts as synced.
+                Event::Meta(_) => synced = self.kept.len(),
+                Event::Progress(progress) => {
+                    written = self.kept.len() + progress.written.0 as usize;
+                    synced = self.kept.len() + progress.synced.0 as usize;
+                }
                 _ => {}
             }
         }
-        let recovery = recover(&options(directory.path()), &scope).unwrap();
+        let (image, volatile) = self.image.split_after(events, crash, rng);
+        let found = image.after(&volatile, Crash::Kill, rng);
+        let directory = quick_directory();
+        found.store(directory.path());
+        let recovery = recover(&self.options(directory.path()), &scope).unwrap();
         assert_eq!(recovery.damage, [], "{context}");
-        let must = self.kept.len() + safe.0 as usize;
+        let must = if matches!(crash, Crash::Kill) { written } else { synced };
         let kept = prefix(&recovery, &scope, &appended, must, &context);
-        assert_eq!(Image::load(directory.path()), image, "recovery changes nothing, {context}");
-        History { kept: appended[..kept].to_vec(), scope, image }
+        assert_eq!(Image::load(directory.path()), found, "recovery changes nothing, {context}");
+        let durable = if matches!(crash, Crash::Kill) { synced } else { kept };
+        History { kept: appended[..kept].to_vec(), durable, scope, image, volatile, segments: self.segments }
     }
 }
 

@@ -296,6 +296,25 @@ fn a_torn_tail_is_cut_and_stays_cut() {
 }
 
 #[test]
+fn behind_damage_a_hole_in_the_tail_still_cuts() {
+    let directory = quick_directory();
+    let options = options(directory.path());
+    let unsynced = with_unsynced(directory.path(), 1);
+    let mut image = Image::load(directory.path());
+    let second = KnownWrite { offset: 4096 + 8192, ..unsynced[0].clone() };
+    assert_eq!(unsynced[0].offset, second.offset + second.bytes);
+    // The second synced write is lost, the first unsynced one too; the others are whole.
+    erase(&mut image, &second);
+    image.store(directory.path());
+    assert_eq!(decrees(&recover(&options, &scope(1)).unwrap(), 0), [1, 3, 4, 5, 6, 7, 8]);
+    erase(&mut image, &unsynced[0]);
+    image.store(directory.path());
+    let recovery = recover(&options, &scope(1)).unwrap();
+    assert_eq!((decrees(&recovery, 0), recovery.damage.len()), (vec![1], 1));
+    assert_eq!(recovery.damage[0].sequences, (2, 2));
+}
+
+#[test]
 fn a_lost_own_file_is_damage_without_names() {
     let known = Known::new(30, 2000);
     std::fs::remove_file(known.directory.path().join("meta")).unwrap();

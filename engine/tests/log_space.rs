@@ -39,7 +39,7 @@ fn prepared(directory: &Path) -> LogOptions {
 
 #[test]
 fn a_full_log_refuses_and_goes_on_once_flushed() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     on_executor(async {
         let running = Running::open(&prepared(directory.path()), &scope(2)).await;
         assert_eq!(running.log.pressure(), []);
@@ -67,7 +67,7 @@ fn a_full_log_refuses_and_goes_on_once_flushed() {
 
 #[test]
 fn recycled_segments_bring_nothing_back() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     let mut scope = scope(3);
     let mut last = 0;
@@ -112,7 +112,7 @@ fn recycled_segments_bring_nothing_back() {
 
 #[test]
 fn void_and_forgotten_records_hold_nothing() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     on_executor(async {
         let running = Running::open(&prepared(directory.path()), &scope(3)).await;
         running.append(mutation(0, 1, 1, vec![1; 10]), Durability::Synced);
@@ -148,7 +148,7 @@ fn void_and_forgotten_records_hold_nothing() {
 
 #[test]
 fn many_restarts_with_everything_in_use() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     let mut decree = 0;
     for life in 0..12_u64 {
@@ -189,7 +189,7 @@ fn many_restarts_with_everything_in_use() {
 
 #[test]
 fn another_segment_size_takes_over() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let small = LogOptions { budget_bytes: 24 * SEGMENT_BYTES, spare_segments: 6, ..options(directory.path()) };
     let large = LogOptions { segment_bytes: 2 * SEGMENT_BYTES, ..small.clone() };
     let mut scope = scope(1);
@@ -216,7 +216,7 @@ fn another_segment_size_takes_over() {
 
 #[test]
 fn the_budget_is_allocated_in_the_background() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     on_executor(async {
         let running = Running::open(&options, &scope(1)).await;
@@ -240,7 +240,7 @@ fn the_budget_is_allocated_in_the_background() {
 
 #[test]
 fn a_disk_that_fills_up_ends_the_preparation_only() {
-    let directory = quick_directory();
+    let directory = disk_directory();
     let options = options(directory.path());
     on_executor(async {
         let recorder = Recorder::default();

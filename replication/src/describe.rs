@@ -6,6 +6,9 @@ use pegasus_wire::{Ballot, Configuration, Decree, NodeId, PartitionId, Status};
 
 use crate::effect::Role;
 use crate::event::Session;
+use crate::progress::Progress;
+use crate::replica::{Replica, RoleState};
+use crate::secondary::Secondary;
 use crate::text::Node;
 
 /// What a replica is doing within its role.
@@ -121,5 +124,83 @@ impl fmt::Display for Description {
             write!(out, " [{} {state} acknowledged {} sent {}]", Node(member.node), member.acknowledged, member.sent)?;
         }
         if self.waits_for.is_empty() { Ok(()) } else { write!(out, "; waits for {}", self.waits_for) }
+    }
+}
+
+impl Replica {
+    /// A picture for status pages.
+    pub fn describe(&self) -> Description {
+        let core = &self.core;
+        Description {
+            partition: core.identity.partition,
+            node: core.node(),
+            role: self.role(),
+            phase: self.phase(),
+            configuration: core.configuration.clone(),
+            stored_ballot: core.stored_ballot,
+            applied: core.window.applied(),
+            committed: core.window.committed(),
+            confirmed: core.window.confirmed(),
+            prepared: core.window.prepared(),
+            last: core.window.last(),
+            window_bytes: core.window.bytes(),
+            members: self.members().iter().map(describe_member).collect(),
+            waits_for: self.waits_for(),
+            counters: core.counters,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.role {
+            RoleState::Inactive => Phase::Unconfirmed,
+            RoleState::Primary(primary) => primary.phase(),
+            RoleState::Secondary(secondary) => secondary.phase(&self.core),
+            RoleState::Stopped { .. } => Phase::Stopped,
+        }
+    }
+
+    fn members(&self) -> &[Progress] {
+        match &self.role {
+            RoleState::Primary(primary) => &primary.members,
+            _ => &[],
+        }
+    }
+
+    fn waits_for(&self) -> String {
+        let away = self.members().iter().filter(|member| !member.is_established());
+        let away: Vec<String> = away.map(|member| Node(member.node).to_string()).collect();
+        match self.phase() {
+            Phase::Unconfirmed => "its configuration from the meta service, or a primary".to_owned(),
+            Phase::Proposing => "the meta service's answer".to_owned(),
+            Phase::Storing => "its descriptor".to_owned(),
+            Phase::Waiting => match &self.role {
+                RoleState::Secondary(Secondary { missing: Some(missing), .. }) => {
+                    format!("learning: it lacks {missing}, which is committed")
+                }
+                _ => "the primary's stream".to_owned(),
+            },
+            Phase::Truncating => "its truncation in the log".to_owned(),
+            Phase::Creating | Phase::Reconciling | Phase::Serving if !away.is_empty() => {
+                format!("members {}", away.join(" "))
+            }
+            Phase::Reconciling => "its inherited window".to_owned(),
+            Phase::Stopped => match &self.role {
+                RoleState::Stopped { reason, .. } if !reason.is_empty() => format!("repair: {reason}"),
+                _ => String::new(),
+            },
+            Phase::Creating | Phase::Serving | Phase::Following => String::new(),
+        }
+    }
+}
+
+fn describe_member(member: &Progress) -> MemberDescription {
+    let refusal = member.refusal.as_ref().map(|refusal| (refusal.status, refusal.message.clone()));
+    MemberDescription {
+        node: member.node,
+        session: member.session(),
+        established: member.is_established(),
+        acknowledged: member.acknowledged,
+        sent: member.sent,
+        refusal,
     }
 }

@@ -350,6 +350,7 @@ fn send_establish(member: &mut Progress, core: &Core, last_decree: Decree, effec
         cluster: core.identity.cluster,
         partition: core.identity.partition,
         sender: core.node(),
+        receiver: member.node,
         table: core.identity.table.clone(),
         configuration: core.configuration.clone(),
         last_decree,

@@ -62,6 +62,10 @@ fn check_sender(core: &Core, peer: NodeId, establish: &Establish) -> Result<(), 
     if establish.cluster != core.identity.cluster {
         return Err(Refusal::new(Status::WrongCluster, "the primary belongs to another cluster"));
     }
+    if establish.receiver != core.node() {
+        let message = format!("meant for node {}, this is node {}", establish.receiver, core.node());
+        return Err(Refusal::new(Status::StaleRoute, message));
+    }
     if establish.partition != core.identity.partition {
         return invalid("the stream was routed to another partition");
     }

@@ -3,74 +3,22 @@
 
 use bytes::Bytes;
 use pegasus_wire::messages::peer::Establish;
-use pegasus_wire::{Ballot, Configuration, Decree, Mutation, MutationKind, NodeId, Status};
+use pegasus_wire::{Ballot, Configuration, Decree, MutationKind, NodeId, Status};
 
 use crate::bugs::PlantedBug;
-use crate::describe::{Description, MemberDescription, Phase};
+use crate::describe::Phase;
 use crate::effect::{Effect, Role};
 use crate::event::{Event, PeerMessage, RequestToken, Session};
 use crate::primary::Primary;
-use crate::progress::Progress;
 use crate::reconcile::{Rejection, check_establish};
+use crate::recovered::Recovered;
 use crate::secondary::Secondary;
 use crate::shared::{Core, Refusal, ReplicaIdentity, ReplicaLimits, same_configuration};
-use crate::text::Node;
 use crate::window::Window;
-
-/// What a replica starts from: its descriptor, its table and what its log still holds.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    /// The configuration in the durable descriptor. For a new copy: that of the assignment (ballot 1), stored before
-    /// the replica is made.
-    pub configuration: Configuration,
-    /// The last decree in the table.
-    pub applied: Decree,
-    /// The highest commit point seen in the log; at least `applied` is assumed.
-    pub committed: Decree,
-    /// What the log holds beyond `applied`, without gap, one record per decree (the one of the highest ballot).
-    pub mutations: Vec<Mutation>,
-    /// The highest stamp the table knows of; 0 if unknown.
-    pub timestamp_micros: u64,
-    /// True if the copy is known to have lost something. It then refuses everything.
-    pub damaged: bool,
-}
-
-impl Recovered {
-    /// A new, empty copy under its first assignment.
-    pub fn empty(configuration: Configuration) -> Recovered {
-        Recovered {
-            configuration,
-            applied: Decree(0),
-            committed: Decree(0),
-            mutations: Vec::new(),
-            timestamp_micros: 0,
-            damaged: false,
-        }
-    }
-
-    /// Why this cannot be a whole copy, if so.
-    fn damage(&self) -> Option<String> {
-        if self.damaged {
-            return Some("the copy is marked as damaged".to_owned());
-        }
-        for (mutation, number) in self.mutations.iter().zip(self.applied.0 + 1..) {
-            if mutation.decree != Decree(number) {
-                return Some(format!("the log holds decree {} where {number} is next", mutation.decree));
-            }
-            if mutation.ballot > self.configuration.ballot {
-                let (found, stored) = (mutation.ballot, self.configuration.ballot);
-                return Some(format!("the log holds ballot {found}, the descriptor only {stored}"));
-            }
-        }
-        let last = self.applied.0 + self.mutations.len() as u64;
-        let short = self.committed.0 > last;
-        short.then(|| format!("{} was committed, the log ends at {last}", self.committed))
-    }
-}
 
 /// What the replica is, with the state of that role.
 #[derive(Debug)]
-enum RoleState {
+pub(crate) enum RoleState {
     Inactive,
     Primary(Primary),
     Secondary(Secondary),
@@ -97,8 +45,8 @@ enum RoleState {
 /// - 6: a primary serves only when its inherited window is applied
 #[derive(Debug)]
 pub struct Replica {
-    core: Core,
-    role: RoleState,
+    pub(crate) core: Core,
+    pub(crate) role: RoleState,
     reported: (Role, Ballot, bool),
     /// A fault found before the first event; reported with it.
     unreported_fault: bool,
@@ -245,28 +193,6 @@ impl Replica {
     /// True if everything prepared here is applied; a graceful stop waits for this after it stopped admitting.
     pub fn is_drained(&self) -> bool {
         self.core.window.len() == 0
-    }
-
-    /// A picture for status pages.
-    pub fn describe(&self) -> Description {
-        let core = &self.core;
-        Description {
-            partition: core.identity.partition,
-            node: core.node(),
-            role: self.role(),
-            phase: self.phase(),
-            configuration: core.configuration.clone(),
-            stored_ballot: core.stored_ballot,
-            applied: core.window.applied(),
-            committed: core.window.committed(),
-            confirmed: core.window.confirmed(),
-            prepared: core.window.prepared(),
-            last: core.window.last(),
-            window_bytes: core.window.bytes(),
-            members: self.members().iter().map(describe_member).collect(),
-            waits_for: self.waits_for(),
-            counters: core.counters,
-        }
     }
 
     /// Checks the invariants of the type. Called after every event in debug builds; a simulator may call it too.
@@ -490,59 +416,5 @@ impl Replica {
             let (role, ballot, serving) = now;
             effects.push(Effect::RoleChanged { role, ballot, serving });
         }
-    }
-
-    fn phase(&self) -> Phase {
-        match &self.role {
-            RoleState::Inactive => Phase::Unconfirmed,
-            RoleState::Primary(primary) => primary.phase(),
-            RoleState::Secondary(secondary) => secondary.phase(&self.core),
-            RoleState::Stopped { .. } => Phase::Stopped,
-        }
-    }
-
-    fn members(&self) -> &[Progress] {
-        match &self.role {
-            RoleState::Primary(primary) => &primary.members,
-            _ => &[],
-        }
-    }
-
-    fn waits_for(&self) -> String {
-        let away = self.members().iter().filter(|member| !member.is_established());
-        let away: Vec<String> = away.map(|member| Node(member.node).to_string()).collect();
-        match self.phase() {
-            Phase::Unconfirmed => "its configuration from the meta service, or a primary".to_owned(),
-            Phase::Proposing => "the meta service's answer".to_owned(),
-            Phase::Storing => "its descriptor".to_owned(),
-            Phase::Waiting => match &self.role {
-                RoleState::Secondary(Secondary { missing: Some(missing), .. }) => {
-                    format!("learning: it lacks {missing}, which is committed")
-                }
-                _ => "the primary's stream".to_owned(),
-            },
-            Phase::Truncating => "its truncation in the log".to_owned(),
-            Phase::Creating | Phase::Reconciling | Phase::Serving if !away.is_empty() => {
-                format!("members {}", away.join(" "))
-            }
-            Phase::Reconciling => "its inherited window".to_owned(),
-            Phase::Stopped => match &self.role {
-                RoleState::Stopped { reason, .. } if !reason.is_empty() => format!("repair: {reason}"),
-                _ => String::new(),
-            },
-            Phase::Creating | Phase::Serving | Phase::Following => String::new(),
-        }
-    }
-}
-
-fn describe_member(member: &Progress) -> MemberDescription {
-    let refusal = member.refusal.as_ref().map(|refusal| (refusal.status, refusal.message.clone()));
-    MemberDescription {
-        node: member.node,
-        session: member.session(),
-        established: member.is_established(),
-        acknowledged: member.acknowledged,
-        sent: member.sent,
-        refusal,
     }
 }

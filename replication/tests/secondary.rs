@@ -184,6 +184,7 @@ fn an_establish_that_contradicts_itself_or_us_is_refused() {
         (altered(|establish| establish.configuration.primary = Some(THREE)), Status::InvalidArgument),
         (altered(|establish| establish.configuration.secondaries = vec![THREE]), Status::InvalidArgument),
         (altered(|establish| establish.configuration.ballot = Ballot(2)), Status::StaleBallot),
+        (altered(|establish| establish.receiver = THREE), Status::StaleRoute),
         (
             altered(|establish| {
                 establish.configuration.ballot = Ballot(3);
@@ -279,7 +280,7 @@ fn another_primary_supersedes_a_primary() {
     let mut primary = Fixture::serving(ReplicaLimits::default());
     primary.propose(1, 5, "a");
     let PeerMessage::Establish(mut establish) = establish(8, 0, 0) else { unreachable!() };
-    establish.sender = TWO;
+    (establish.sender, establish.receiver) = (TWO, ONE);
     establish.configuration = other.clone();
     let effects = primary.hear(TWO, 30, PeerMessage::Establish(establish));
     assert_eq!(effects[0], reply(1, Err(Status::OutcomeUnknown)));

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!            begin                 complete / expire / fail
-//!   Free ───────────► Waiting ──────────────────────────────► Done
-//!    ▲                   │ release (caller gave up)             │ poll, release
-//!    └───────────────────┴──────────────────────────────────────┘
+//!   Free -----------> Waiting ------------------------------> Done
+//!    ^                   | release (caller gave up)             | poll, release
+//!    +-------------------+--------------------------------------+
 //! ```
 
 use std::task::Waker;

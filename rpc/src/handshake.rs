@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   connecting side                         accepting side
-//!        │  TLS 1.3, both certificates, ALPN      │
-//!        │ ◄────────────────────────────────────► │  role fits the ALPN?  no: close forbidden
-//!        │  HELLO versions, cluster               │
-//!        │ ─────────────────────────────────────► │  common version? same cluster?  no: close with the reason
-//!        │               HELLO versions, cluster  │
-//!        │ ◄───────────────────────────────────── │
-//!   the same checks                               │
+//!        |  TLS 1.3, both certificates, ALPN      |
+//!        | <------------------------------------> |  role fits the ALPN?  no: close forbidden
+//!        |  HELLO versions, cluster               |
+//!        | -------------------------------------> |  common version? same cluster?  no: close with the reason
+//!        |               HELLO versions, cluster  |
+//!        | <------------------------------------- |
+//!   the same checks                               |
 //! ```
 
 use pegasus_wire::messages::Hello;

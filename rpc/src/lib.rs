@@ -10,9 +10,9 @@
 //! block the thread it runs on; panic because of what a peer sent.
 //!
 //! ```text
-//!   caller ── Channel::call ──► Outbox ──► writer task ──► quinn connection task ──► UDP socket
-//!      ▲                                                          │
-//!      └── slot of the call ◄── reader task ◄── FrameReader ◄─────┘
+//!   caller -- Channel::call --> Outbox --> writer task --> quinn connection task --> UDP socket
+//!      ^                                                          |
+//!      +-- slot of the call <-- reader task <-- FrameReader <-----+
 //! ```
 //!
 //! Reading order: [`identity`], [`runtime`], [`endpoint`], [`connection`], [`frame_io`], [`outbox`], [`channel`],

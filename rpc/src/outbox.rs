@@ -5,10 +5,10 @@
 //! ([`Outbox::ready`]).
 //!
 //! ```text
-//!   push ──► open buffer ──┐ (a large attachment closes the buffer
-//!   push ──► open buffer   │  and follows it without a copy)
-//!                          ▼
-//!            [ sealed | attachment | … | open ] ── writer task ──► stream
+//!   push --> open buffer --+ (a large attachment closes the buffer
+//!   push --> open buffer   |  and follows it without a copy)
+//!                          v
+//!            [ sealed | attachment | . | open ] -- writer task --> stream
 //! ```
 //!
 //! Invariants: bytes leave in the order of the pushes; after `Closed` nothing more leaves; `queued` counts what was

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!                 first use                    connected
-//!     Idle ──────────────────► Connecting ──────────────────► Up
-//!      ▲  ▲                        │ failed                    │ lost
-//!      │  └──── wait (backoff) ◄───┘                           │
-//!      └───────────────────────────────────────────────────────┘
+//!     Idle ------------------> Connecting ------------------> Up
+//!      ^  ^                        | failed                    | lost
+//!      |  +---- wait (backoff) <---+                           |
+//!      +-------------------------------------------------------+
 //! ```
 //!
 //! Callers that come while a connection is being made share that attempt and its outcome: a failed attempt fails

@@ -15,6 +15,9 @@ const META_DEFAULT: &str = "127.0.0.1:34601";
 /// Where the certificates are looked for if nothing is said.
 const TLS_DEFAULT: &str = "./onebox/tls";
 
+/// How long a person waits to hear that there is no cluster.
+const META_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The surroundings of one command.
 pub struct Context {
     options: GlobalOptions,
@@ -76,6 +79,7 @@ pub fn client_options(options: &GlobalOptions) -> Result<ClientOptions, Failure>
     let tls = tls.unwrap_or_else(|| PathBuf::from(TLS_DEFAULT));
     check_tls_directory(&tls)?;
     let mut client_options = ClientOptions::new(meta_servers, &tls);
+    client_options.meta_timeout = META_TIMEOUT;
     if let Some(timeout_ms) = options.timeout_ms {
         if timeout_ms == 0 {
             return Err(Failure::usage("--timeout-ms must be above zero"));

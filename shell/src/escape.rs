@@ -6,8 +6,10 @@
 //! \xHH  the byte with this value, exactly two hexadecimal digits
 //! ```
 //!
-//! Everything else stands for itself; text outside ASCII for its UTF-8 bytes. Writing uses only `\\ \t \n \r \0 \xHH`
-//! and keeps printable text readable. Reading what was written gives back the same bytes, always.
+//! Everything else stands for itself; text outside ASCII for its UTF-8 bytes. Writing uses only `\\ \t \n \r \0 \xHH`,
+//! and these only where they are needed: for controls, for bytes that are not UTF-8 and, when people read it, for
+//! characters that are invisible or change how others are shown. Reading what was written gives back the same bytes,
+//! always.
 
 use std::fmt::Write;
 
@@ -25,18 +27,26 @@ pub enum EscapeError {
     BadHex(usize),
 }
 
-/// Writes bytes as text.
+/// Writes bytes as text for people.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
-    escape_into(&mut out, bytes);
+    append(&mut out, bytes, |character| !character.is_control() && !is_deceptive(character));
     out
 }
 
-/// Appends bytes as text.
+/// Appends bytes as text for files: only what must be escaped is.
 pub fn escape_into(out: &mut String, bytes: &[u8]) {
+    append(out, bytes, |character| !character.is_control());
+}
+
+fn append(out: &mut String, bytes: &[u8], stands_for_itself: impl Fn(char) -> bool) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            escape_character(out, character);
+            if character != '\\' && stands_for_itself(character) {
+                out.push(character);
+            } else {
+                escape_character(out, character);
+            }
         }
         for byte in chunk.invalid() {
             push_hex(out, *byte);
@@ -96,7 +106,6 @@ fn escape_character(out: &mut String, character: char) {
         '\t' => out.push_str("\\t"),
         '\r' => out.push_str("\\r"),
         '\0' => out.push_str("\\0"),
-        _ if is_readable(character) => out.push(character),
         _ => {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
@@ -106,10 +115,13 @@ fn escape_character(out: &mut String, character: char) {
     }
 }
 
-/// Printable ASCII, and letters of other scripts. Not: controls, and characters that change how others are shown
-/// (marks, direction, invisible ones).
-fn is_readable(character: char) -> bool {
-    matches!(character, ' '..='~') || (!character.is_ascii() && character.is_alphanumeric())
+/// Characters that have no width or turn the direction of their neighbours: what is shown would not be what is there.
+fn is_deceptive(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 fn push_hex(out: &mut String, byte: u8) {
@@ -126,7 +138,10 @@ mod tests {
         assert_eq!(escape(b"plain text~"), "plain text~");
         assert_eq!(escape(b"a\tb\nc\rd\0e\\f"), "a\\tb\\nc\\rd\\0e\\\\f");
         assert_eq!(escape(b"\x01\x7f\xff"), "\\x01\\x7f\\xff");
-        assert_eq!(escape("\u{e9}\u{202e}".as_bytes()), "\u{e9}\\xe2\\x80\\xae");
+        assert_eq!(escape("\u{e9}\u{2019}\u{202e}".as_bytes()), "\u{e9}\u{2019}\\xe2\\x80\\xae");
+        let mut file = String::new();
+        escape_into(&mut file, "\u{200b}\u{9b}\t".as_bytes());
+        assert_eq!(file, "\u{200b}\\xc2\\x9b\\t");
         assert_eq!(unescape(br#"\a\b\f\v\"\'\x41\x4a"#).expect("sound text"), b"\x07\x08\x0c\x0b\"'AJ");
         assert_eq!(unescape(br"\01").expect("sound text"), b"\x001");
         assert_eq!(unescape(b"raw \xff\xfe").expect("sound text"), b"raw \xff\xfe");
@@ -145,7 +160,11 @@ mod tests {
         fn any_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let text = escape(&bytes);
             prop_assert!(!text.chars().any(|c| c.is_control()), "{text:?}");
-            prop_assert_eq!(unescape(text.as_bytes()).expect("written by escape"), bytes);
+            prop_assert_eq!(&unescape(text.as_bytes()).expect("written by escape"), &bytes);
+            let mut file = String::new();
+            escape_into(&mut file, &bytes);
+            prop_assert!(!file.chars().any(|c| c.is_control()), "{file:?}");
+            prop_assert_eq!(unescape(file.as_bytes()).expect("written by escape_into"), bytes);
         }
 
         #[test]

@@ -205,6 +205,9 @@ fn complete(line: &str, tables: &[String]) -> (usize, Vec<String>) {
     candidates.retain(|candidate| candidate.starts_with(word));
     candidates.sort_unstable();
     candidates.dedup();
+    if let [only] = candidates.as_mut_slice() {
+        only.push(' ');
+    }
     (start, candidates)
 }
 
@@ -243,12 +246,12 @@ mod tests {
     fn words_and_tables_are_completed() {
         assert_eq!(completions("mul"), ["multi_del", "multi_get", "multi_set"]);
         assert_eq!(completions("table "), ["create", "describe", "list"]);
-        assert_eq!(completions("use t"), ["temp"]);
+        assert_eq!(completions("use t"), ["temp "]);
         assert_eq!(completions("get -t "), ["stat", "temp"]);
-        assert_eq!(completions("set --tt"), ["--ttl"]);
-        assert_eq!(completions("scan --js"), ["--json"]);
+        assert_eq!(completions("set --tt"), ["--ttl "]);
+        assert_eq!(completions("scan --js"), ["--json "]);
         assert!(completions("nonsense ").is_empty());
-        assert_eq!(complete("table de", &[]), (6, vec!["describe".to_owned()]));
+        assert_eq!(complete("table de", &[]), (6, vec!["describe ".to_owned()]));
     }
 
     #[test]

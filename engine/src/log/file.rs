@@ -3,13 +3,15 @@
 //! A hook sees every write and sync before it is issued and after it completed, and can make it fail. Tests use it;
 //! a server passes none.
 
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
 use super::error::LogError;
+use super::format::BLOCK_BYTES;
 
 /// What is about to happen to a segment, or just happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,22 @@ impl SegmentFile {
         let opened = options.dma_open(path).await;
         let file = opened.map_err(|error| LogError::io(path, "open for direct access")(error.into()))?;
         Ok(SegmentFile { number, path: path.to_owned(), file, hook })
+    }
+
+    /// Lets the executor find out, from a file that has data, whether the device takes polled requests.
+    ///
+    /// glommio asks once per executor and device, with a read of the first file it opens there. A read of an empty
+    /// file succeeds without reaching the device; glommio would then send every request to its poll ring, where a
+    /// device without polling fails them, and would spin while any is in flight. So this file comes first.
+    pub(super) async fn probe_device(directory: &Path) -> Result<(), LogError> {
+        let path = directory.join(PROBE_NAME);
+        let data = [0; BLOCK_BYTES];
+        let mut file = fs::File::create(&path).map_err(LogError::io(&path, "create"))?;
+        file.write_all(&data).map_err(LogError::io(&path, "write"))?;
+        file.sync_all().map_err(LogError::io(&path, "sync"))?;
+        let probe = SegmentFile::open(&path, 0, None).await?;
+        probe.close().await?;
+        fs::remove_file(&path).map_err(LogError::io(&path, "delete"))
     }
 
     /// A buffer aligned as writes of this file need it. Its content is arbitrary.
@@ -146,3 +164,5 @@ impl SegmentFile {
         self.hook.as_ref().map_or(LogFault::None, |hook| hook(operation))
     }
 }
+
+const PROBE_NAME: &str = "probe";

@@ -1,13 +1,15 @@
 //! What survives of a partition's records. Pure.
 //!
-//! The rule: a record of a higher ballot voids the records of the same copy with a lower ballot and a decree at or
-//! beyond its own. It does not depend on the order of the records, so records that are logged twice (a restart with
-//! another number of cores that crashed on the way) change nothing.
+//! The rule: of several mutations of one decree the one with the highest ballot counts, and a truncation voids the
+//! records of the same copy with a lower ballot and a decree at or beyond its own. A mutation says nothing about
+//! later decrees: a primary that re-logs its inherited window may crash in the middle of it, and what it had not yet
+//! logged again under the new ballot may be committed. The rule does not depend on the order of the records, so
+//! records that are logged twice (a restart with another number of cores that crashed on the way) change nothing.
 //!
 //! ```text
 //! ballot 3 |                 T         T: Truncate, M: mutation
 //! ballot 2 |           M  M  .  .      . void
-//! ballot 1 |  M  M  M  .  .  .
+//! ballot 1 |  M  M  M  m  m  .  .      m replaced
 //!          +--1--2--3--4--5--6--7--> decree
 //! ```
 
@@ -59,7 +61,7 @@ impl RecoveredPartition {
 pub(super) struct HistoryBuilder {
     incarnation: ReplicaIncarnation,
     flushed: Decree,
-    /// Highest ballot of the records at or below the flushed decree; void rules reach beyond it.
+    /// Highest ballot of the truncations at or below the flushed decree; they reach beyond it.
     floor: Ballot,
     /// The record of the highest ballot at each decree.
     highest: BTreeMap<Decree, LogRecord>,
@@ -85,32 +87,35 @@ impl HistoryBuilder {
     pub(super) fn push(&mut self, record: RecordView<'_>) {
         self.committed = self.committed.max(record.committed);
         self.ballot = self.ballot.max(record.ballot);
-        if record.decree <= self.flushed {
-            self.floor = self.floor.max(record.ballot);
-            return;
+        let flushed = record.decree <= self.flushed;
+        match record.kind {
+            RecordKind::Truncate if flushed => self.floor = self.floor.max(record.ballot),
+            RecordKind::Truncate => {
+                let ballot = self.truncations.entry(record.decree).or_default();
+                *ballot = record.ballot.max(*ballot);
+            }
+            RecordKind::Mutation(_) if flushed => {}
+            RecordKind::Mutation(_) => self.take_mutation(record),
         }
-        if record.kind == RecordKind::Truncate {
-            let ballot = self.truncations.entry(record.decree).or_default();
-            *ballot = record.ballot.max(*ballot);
-            return;
-        }
+    }
+
+    fn take_mutation(&mut self, record: RecordView<'_>) {
         let known = self.highest.get(&record.decree);
         if known.is_none_or(|known| known.ballot < record.ballot) {
             self.highest.insert(record.decree, record.to_record());
         }
     }
 
-    /// Applies the rule: walking up the decrees, a record survives if no lower or equal decree saw a higher ballot.
+    /// Applies the rule: walking up the decrees, a mutation survives if no truncation on the way had a higher ballot.
     pub(super) fn finish(self) -> RecoveredPartition {
-        let mut reached = self.floor;
+        let mut voided = self.floor;
         let mut truncations = self.truncations.into_iter().peekable();
         let mut records = Vec::with_capacity(self.highest.len());
         for (decree, record) in self.highest {
             while let Some((_, ballot)) = truncations.next_if(|(at, _)| *at <= decree) {
-                reached = reached.max(ballot);
+                voided = voided.max(ballot);
             }
-            if record.ballot >= reached {
-                reached = record.ballot;
+            if record.ballot >= voided {
                 records.push(record);
             }
         }
@@ -158,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn higher_ballot_voids_what_is_at_or_beyond_it() {
+    fn a_higher_ballot_replaces_its_own_decree_only() {
         let records = [(MUTATION, 1, 1), (MUTATION, 1, 2), (MUTATION, 1, 3), (MUTATION, 2, 2)];
-        assert_eq!(survivors(0, &records), [(1, 1), (2, 2)]);
+        assert_eq!(survivors(0, &records), [(1, 1), (2, 2), (1, 3)]);
     }
 
     #[test]
@@ -173,10 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_flushed_still_voids() {
-        let records = [(MUTATION, 1, 5), (MUTATION, 1, 6), (MUTATION, 2, 4)];
+    fn a_flushed_truncation_still_voids_and_a_flushed_mutation_does_not() {
+        let records = [(MUTATION, 1, 5), (MUTATION, 1, 6), (RecordKind::Truncate, 2, 4), (MUTATION, 2, 4)];
         assert_eq!(survivors(4, &records), []);
-        assert_eq!(survivors(4, &records[..2]), [(1, 5), (1, 6)]);
+        let relogged = [(MUTATION, 1, 5), (MUTATION, 1, 6), (MUTATION, 2, 4)];
+        assert_eq!(survivors(4, &relogged), [(1, 5), (1, 6)]);
     }
 
     #[test]
@@ -196,7 +202,10 @@ mod tests {
             .filter(|(kind, ballot, decree)| {
                 *kind != RecordKind::Truncate
                     && *decree > flushed
-                    && !records.iter().any(|(_, other, at)| other > ballot && at <= decree)
+                    && !records.iter().any(|(other_kind, other, at)| {
+                        other > ballot
+                            && if *other_kind == RecordKind::Truncate { at <= decree } else { at == decree }
+                    })
             })
             .map(|(_, ballot, decree)| (*ballot, *decree))
             .collect();

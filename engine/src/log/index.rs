@@ -61,21 +61,23 @@ impl Index {
         decree: Decree,
     ) -> Indexed {
         let known = self.partitions.entry(partition).or_default();
-        if ballot < known.ballot {
-            return Indexed { void_from: None, kept: false };
-        }
         let raised = ballot > known.ballot;
-        known.ballot = ballot;
-        let void_from = (raised && decree <= known.last).then_some(decree);
-        if void_from.is_some() {
+        known.ballot = known.ballot.max(ballot);
+        let truncates = kind == RecordKind::Truncate;
+        if raised && decree <= known.last {
+            // What is logged again under a higher ballot is read where it was logged last. Only a truncation makes
+            // the records void: what a mutation of a higher ballot has not replaced yet is still needed.
+            let void_from = truncates.then_some(decree);
             known.cut(decree);
+            if truncates {
+                return Indexed { void_from, kept: false };
+            }
         }
-        // A repeated record is readable where it was logged first.
-        let kept = kind != RecordKind::Truncate && decree > known.last;
-        if kept {
+        // A repeated record is readable where it was logged first, and needed in both places.
+        if !truncates && decree > known.last {
             known.extend(place, decree);
         }
-        Indexed { void_from, kept }
+        Indexed { void_from: None, kept: !truncates }
     }
 
     /// The entries that hold decrees from `from` through `through`, in decree order.
@@ -167,7 +169,7 @@ mod tests {
         let truncated = add(&mut index, 4, RecordKind::Truncate, 2, 5);
         assert_eq!(truncated, Indexed { void_from: Some(Decree(5)), kept: false });
         assert_eq!(ranges(&index), [(1, 1, 2), (2, 3, 4)]);
-        assert_eq!(add(&mut index, 5, MUTATION, 3, 4), Indexed { void_from: Some(Decree(4)), kept: true });
+        assert_eq!(add(&mut index, 5, MUTATION, 3, 4), Indexed { void_from: None, kept: true });
         assert_eq!(ranges(&index), [(1, 1, 2), (2, 3, 3), (5, 4, 4)]);
     }
 
@@ -181,15 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn repeated_and_stale_records_change_nothing() {
+    fn repeated_records_are_kept_and_read_where_they_were_logged_first() {
         let mut index = Index::default();
         for decree in 1..=3 {
             add(&mut index, 1, MUTATION, 2, decree);
         }
-        let nothing = Indexed { void_from: None, kept: false };
-        assert_eq!(add(&mut index, 2, MUTATION, 2, 2), nothing);
-        assert_eq!(add(&mut index, 2, MUTATION, 1, 9), nothing);
+        let kept = Indexed { void_from: None, kept: true };
+        assert_eq!(add(&mut index, 2, MUTATION, 2, 2), kept);
         assert_eq!(ranges(&index), [(1, 1, 3)]);
+        // The rest of a window that was re-logged in part only.
+        assert_eq!(add(&mut index, 3, MUTATION, 1, 4), kept);
+        assert_eq!(ranges(&index), [(1, 1, 3), (3, 4, 4)]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Log {
             LogDirectory::new(directory).retire()?;
         }
         let spare = choose_files(&options, &mut resume)?;
+        SegmentFile::probe_device(directory).await?;
         let files = open_files(directory, &resume, &spare, hook).await?;
         sync_directory(directory)?;
         for segment in &resume.live {

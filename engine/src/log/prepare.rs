@@ -24,6 +24,7 @@ pub(super) async fn prepare_all(log: Log) {
             let mut state = shared.state.borrow_mut();
             state.preparation_failed = Some(error.to_string());
             state.space.add_blank(number);
+            state.space.give_up_blanks();
             return;
         }
     }

@@ -308,7 +308,8 @@ fn enter(
         }
     }
     if let Some(segment) = live.back_mut().filter(|segment| indexed.kept && segment.number == number) {
-        segment.pins.insert(partition, decree);
+        let pin = segment.pins.entry(partition).or_default();
+        *pin = decree.max(*pin);
     }
 }
 

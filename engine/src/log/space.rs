@@ -59,6 +59,8 @@ pub(super) struct Space {
     waiting: VecDeque<(FreeSegment, u64)>,
     free: VecDeque<FreeSegment>,
     blank: VecDeque<u32>,
+    /// Blank segments will not be prepared any more.
+    stuck: bool,
     flushed: HashMap<PartitionId, Decree>,
 }
 
@@ -72,7 +74,8 @@ impl Space {
     ) -> Space {
         let (waiting, free, blank) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         let write_bytes_max = write_bytes_max as u64;
-        Space { segment_bytes, budget_bytes, write_bytes_max, live, writing: false, waiting, free, blank, flushed }
+        let (writing, stuck) = (false, false);
+        Space { segment_bytes, budget_bytes, write_bytes_max, live, writing, waiting, free, blank, stuck, flushed }
     }
 
     /// True if `record_bytes` of pending records, `records` of them, are sure to find room.
@@ -181,9 +184,12 @@ impl Space {
         self.live.back().filter(|_| self.writing)
     }
 
-    /// Partitions to flush, those that hold the oldest segments first; none below three quarters of the budget.
+    /// Partitions to flush, those that hold the oldest segments first; none below three quarters of what there is to
+    /// write to: the budget, or less if no more segments can be prepared.
     pub(super) fn pressure(&self) -> Vec<PartitionId> {
-        let threshold = self.budget_bytes / 4 * 3;
+        let free: u64 = self.free.iter().map(|segment| segment.bytes).sum();
+        let limit = if self.stuck { self.budget_bytes.min(self.used_bytes() + free) } else { self.budget_bytes };
+        let threshold = limit / 4 * 3;
         let mut excess = self.used_bytes().saturating_sub(threshold);
         let mut partitions = Vec::new();
         for segment in &self.live {
@@ -212,6 +218,11 @@ impl Space {
     /// Takes the next file to zero.
     pub(super) fn take_blank(&mut self) -> Option<u32> {
         self.blank.pop_front()
+    }
+
+    /// No blank segment can be prepared until the next start.
+    pub(super) fn give_up_blanks(&mut self) {
+        self.stuck = true;
     }
 
     /// A segment is ready to be written.
@@ -337,5 +348,10 @@ mod tests {
         assert_eq!(space.pressure(), [partition(0), partition(1)]);
         space.set_flushed(partition(0), Decree(5));
         assert_eq!(space.pressure(), [partition(1)]);
+        let mut space = self::space(4);
+        fill(&mut space, 4);
+        assert_eq!(space.pressure(), []);
+        space.give_up_blanks();
+        assert_eq!(space.pressure(), [partition(0)], "the disk has no room for the rest of the budget");
     }
 }

@@ -261,3 +261,65 @@ pub(super) fn lives_of(segments: &Segments, log: u64, lives: &mut Lives) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::format::{BLOCK_BYTES, WriteHeader, encode_write};
+    use crate::log::scan::segment_path;
+
+    const LOG: u64 = 5;
+
+    /// A segment with three writes; `alter` changes the header of the third before it is encoded.
+    fn walk_over(alter: impl FnOnce(&mut WriteHeader)) -> (Vec<u64>, WalkEnd) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut content = vec![0; 8 * BLOCK_BYTES];
+        let mut previous_checksum = 0;
+        let mut alter = Some(alter);
+        for sequence in 1..=3 {
+            let mut header = WriteHeader {
+                previous_checksum,
+                log: LOG,
+                incarnation: 1,
+                first_sequence: 1,
+                sequence,
+                synced: 0,
+                head: 1,
+                write_bytes: BLOCK_BYTES as u32,
+                record_bytes: 0,
+                record_count: 0,
+                list: Vec::new(),
+                repeat: Vec::new(),
+            };
+            if let Some(alter) = alter.take_if(|_| sequence == 3) {
+                alter(&mut header);
+            }
+            let at = sequence as usize * BLOCK_BYTES;
+            previous_checksum = encode_write(&header, [].iter(), &mut content[at..at + BLOCK_BYTES]);
+        }
+        std::fs::write(segment_path(directory.path(), 0), content).unwrap();
+        let mut lives = Lives::default();
+        lives.learn(Life { incarnation: 1, first_sequence: 1 });
+        let mut segments = Segments::open(directory.path()).unwrap();
+        let mut accepted = Vec::new();
+        let walk = Walk::new(&mut segments, LOG, &lives, 1);
+        let end = walk.run(|write, _, _| accepted.push(write.header.sequence)).unwrap();
+        (accepted, end)
+    }
+
+    #[test]
+    fn only_what_belongs_and_is_chained_is_accepted() {
+        let (accepted, end) = walk_over(|_| ());
+        assert_eq!((accepted, end.next, end.cut_writes), (vec![1, 2, 3], 4, 0));
+        let alterations: [fn(&mut WriteHeader); 4] = [
+            |header| header.previous_checksum ^= 1,
+            |header| header.log += 1,
+            |header| header.incarnation += 1,
+            |header| header.sequence += 1,
+        ];
+        for alter in alterations {
+            let (accepted, end) = walk_over(alter);
+            assert_eq!((accepted, end.next, end.missing.len()), (vec![1, 2], 3, 0));
+        }
+    }
+}

@@ -30,6 +30,11 @@ pub(crate) fn on_executor<T>(future: impl Future<Output = T>) -> T {
     builder.make().expect("an executor").run(future)
 }
 
+/// A directory on the disk, for direct writes as a server makes them.
+pub(crate) fn disk_directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 /// A directory that is quick to sync where there is one; what a crash leaves is simulated anyway.
 pub(crate) fn quick_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
@@ -309,31 +314,53 @@ impl Image {
         }
     }
 
-    /// What is on the device if the crash comes after these events, which began from this image.
+    /// What is found if the crash comes after these events, which began from this image.
     pub(crate) fn after(&self, events: &[Event], crash: Crash, rng: &mut Rng) -> Image {
-        let mut image = self.clone();
-        let fates = fates(events);
-        for (at, event) in events.iter().enumerate() {
-            match event {
-                Event::Meta(bytes) => image.meta = Some(bytes.clone()),
-                Event::Write { segment, offset, bytes } => {
-                    let whole =
-                        matches!((crash, fates[at]), (_, Fate::Synced) | (Crash::Kill, Fate::Completed));
-                    let percent = match crash {
-                        Crash::Power { survives } => survives,
-                        Crash::Kill => 50,
-                    };
-                    let file = image.segments.entry(*segment).or_default();
-                    for (block, bytes) in bytes.chunks(BLOCK).enumerate() {
-                        if whole || rng.chance(percent) {
-                            put(file, *offset as usize + block * BLOCK, bytes);
-                        }
-                    }
-                }
-                _ => {}
-            }
+        let (mut image, volatile) = self.split_after(events, crash, rng);
+        for event in volatile {
+            image.apply(&event);
         }
         image
+    }
+
+    /// As [`Image::after`], in two parts: what is on stable storage, and the writes on top of it that a killed process
+    /// left in the device's cache, where a loss of power can still reach them.
+    pub(crate) fn split_after(&self, events: &[Event], crash: Crash, rng: &mut Rng) -> (Image, Vec<Event>) {
+        let mut image = self.clone();
+        let mut volatile = Vec::new();
+        for (event, fate) in events.iter().zip(fates(events)) {
+            let Event::Write { segment, offset, bytes } = event else {
+                image.apply(event);
+                continue;
+            };
+            let percent = match (fate, crash) {
+                (Fate::Synced, _) | (Fate::Completed, Crash::Kill) => 100,
+                (_, Crash::Power { survives }) => survives,
+                (Fate::InFlight, Crash::Kill) => 50,
+            };
+            for (block, bytes) in bytes.chunks(BLOCK).enumerate() {
+                if !rng.chance(percent) {
+                    continue;
+                }
+                let (segment, offset) = (*segment, *offset + (block * BLOCK) as u64);
+                let landed = Event::Write { segment, offset, bytes: bytes.to_vec() };
+                match (fate, crash) {
+                    (Fate::Synced, _) | (_, Crash::Power { .. }) => image.apply(&landed),
+                    (_, Crash::Kill) => volatile.extend([landed, Event::Written { segment, offset }]),
+                }
+            }
+        }
+        (image, volatile)
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Meta(bytes) => self.meta = Some(bytes.clone()),
+            Event::Write { segment, offset, bytes } => {
+                put(self.segments.entry(*segment).or_default(), *offset as usize, bytes);
+            }
+            _ => {}
+        }
     }
 }
 

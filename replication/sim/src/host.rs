@@ -149,7 +149,7 @@ impl World {
     }
 
     pub(crate) fn on_log_written(&mut self, node: usize) {
-        if !self.healed && self.random.next() % 100_000 < self.options.failed_writes_per_100k {
+        if !self.healed && self.random.draw() % 100_000 < self.options.failed_writes_per_100k {
             return self.fail_log(node);
         }
         let count = std::mem::take(&mut self.nodes[node].log.writing);

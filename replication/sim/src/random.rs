@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,17 +24,17 @@ impl Random {
     /// A number from `low` up to and with `high`.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
         debug_assert!(low <= high);
-        low + self.next() % (high - low + 1)
+        low + self.draw() % (high - low + 1)
     }
 
     /// An index below `length`, which is not zero.
     pub fn index(&mut self, length: usize) -> usize {
-        (self.next() % length as u64) as usize
+        (self.draw() % length as u64) as usize
     }
 
     /// True this many times in a thousand.
     pub fn permille(&mut self, chances: u64) -> bool {
-        self.next() % 1000 < chances
+        self.draw() % 1000 < chances
     }
 }
 
@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_for_ever() {
         let mut random = Random::new(1);
-        let drawn = [random.next(), random.next(), random.next()];
-        assert_eq!(drawn, [Random::new(1).next(), drawn[1], drawn[2]]);
+        let drawn = [random.draw(), random.draw(), random.draw()];
+        assert_eq!(drawn, [Random::new(1).draw(), drawn[1], drawn[2]]);
         assert_eq!(drawn[0], 0xC1B4_BB72_8DD9_6DC3);
     }
 

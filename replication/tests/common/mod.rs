@@ -121,6 +121,7 @@ pub(crate) fn establish(ballot: u64, last: u64, committed: u64) -> PeerMessage {
         cluster: CLUSTER,
         partition: PartitionId::new(1, 0),
         sender: ONE,
+        receiver: TWO,
         table: table(),
         configuration: configuration(ballot),
         last_decree: Decree(last),
@@ -161,7 +162,17 @@ pub(crate) fn refuse(status: Status, ballot: u64, next: u64) -> PeerMessage {
 }
 
 pub(crate) fn send(peer: NodeId, session: u64, message: PeerMessage) -> Effect {
-    Effect::Send { peer, session: Session(session), message }
+    Effect::Send { peer, session: Session(session), message: meant_for(peer, message) }
+}
+
+/// An `Establish` names its receiver; everything else is left as it is.
+pub(crate) fn meant_for(node: NodeId, message: PeerMessage) -> PeerMessage {
+    match message {
+        PeerMessage::Establish(establish) => {
+            PeerMessage::Establish(Box::new(Establish { receiver: node, ..*establish }))
+        }
+        other => other,
+    }
 }
 
 /// The append of a mutation as the builders make it.

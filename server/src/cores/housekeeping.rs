@@ -11,6 +11,8 @@ use pegasus_wire::{PartitionId, Status};
 use super::{Core, State, TICK};
 use crate::control::{CoreReport, Metric, PartitionReport};
 
+/// Ticks between two looks at the memory of all tables.
+const MEMORY_LOOK_TICKS: u64 = 10;
 /// Ticks between two looks at what RocksDB has flushed by itself.
 const FLUSHED_LOOK_TICKS: u64 = 100;
 
@@ -79,6 +81,9 @@ impl Core {
             for id in self.log.pressure() {
                 self.flush_for_log(id);
             }
+            if self.id == 0 && ticks.is_multiple_of(MEMORY_LOOK_TICKS) {
+                self.relieve_memory();
+            }
             if ticks.is_multiple_of(FLUSHED_LOOK_TICKS) {
                 self.look_at_flushed();
             }
@@ -104,6 +109,23 @@ impl Core {
         };
         let job = move || table.flush();
         self.then_flushed(id, job);
+    }
+
+    /// While the node's tables hold too much in memory: flushes the one that holds most. By itself RocksDB would
+    /// flush the table that is written to, however small it is. Core 0 does this for the node.
+    fn relieve_memory(&self) {
+        let tables = self.shared.tables.clone();
+        let job = self.shared.long_pool.run(move || match tables.memory_pressure() {
+            Some(table) => table.flush().map(|_| ()),
+            None => Ok(()),
+        });
+        self.later(async move {
+            if let Ok(job) = job
+                && let Ok(Err(error)) = job.await
+            {
+                tracing::error!(%error, "a flush to free memory failed; it is tried again");
+            }
+        });
     }
 
     /// Asks every table what RocksDB has flushed by itself meanwhile.

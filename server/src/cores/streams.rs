@@ -172,6 +172,10 @@ impl Core {
         if self.shared.cluster().is_some_and(|cluster| cluster != establish.cluster) {
             return Err((Status::WrongCluster, format!("the primary belongs to cluster {}", establish.cluster)));
         }
+        if establish.receiver != self.shared.node {
+            let (meant, here) = (establish.receiver, self.shared.node);
+            return Err((Status::StaleRoute, format!("the stream is meant for node {meant}, this is node {here}")));
+        }
         let partition = establish.partition;
         let owner = owner_core(partition, self.shared.config.cores);
         if owner != self.id {

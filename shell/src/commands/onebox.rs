@@ -104,7 +104,8 @@ pub async fn run(context: &Context, command: OneboxCommand) -> Outcome {
 async fn start(style: Style, arguments: StartArguments) -> Outcome {
     let deadline = Instant::now() + Duration::from_secs(arguments.wait_seconds);
     let binaries = match &arguments.bin_dir {
-        Some(directory) => directory.clone(),
+        // The processes are started in directories of their own.
+        Some(directory) => std::path::absolute(directory).map_err(|error| failure(error.to_string()))?,
         None => default_binaries().map_err(failure)?,
     };
     let onebox = Onebox::open(plan_to_start(&arguments)?).map_err(failure)?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use pegasus_client::tls::{Authority, Role};
 use pegasus_client::{Client, ClientOptions, TableSpec};
 
-use crate::onebox::launch::{Started, launch, make_directory, program_path};
+use crate::onebox::launch::{Started, check_ports, launch, make_directory, program_path};
 use crate::onebox::plan::{Kind, Member, Plan, STATE_FILE};
 use crate::onebox::process::ProcessHandle;
 
@@ -81,6 +81,9 @@ impl Onebox {
         // All that can be found before anything was started.
         for member in &chosen {
             program_path(binaries, member)?;
+            if find(member).is_none() {
+                check_ports(member)?;
+            }
         }
         self.plan.store()?;
         self.make_identities()?;

@@ -16,6 +16,9 @@ pub struct Establish {
     pub partition: PartitionId,
     /// The sender, which must be the primary of `configuration`.
     pub sender: NodeId,
+    /// The member this is meant for. A node of that address may have given its ports to another since: who is not
+    /// meant refuses, or one node would count as two members.
+    pub receiver: NodeId,
     /// The table's properties.
     pub table: TableProperties,
     /// Ballot and members.

@@ -157,6 +157,7 @@ fn peer(images: &mut Vec<Image>) {
         cluster: CLUSTER,
         partition: partition(),
         sender: NodeId(0xA1),
+        receiver: NodeId(0xB2),
         table: table(),
         configuration: configuration(),
         last_decree: Decree(41),

@@ -1,0 +1,54 @@
+//! What a replica starts from, and the check that it is whole.
+
+use pegasus_wire::{Configuration, Decree, Mutation};
+
+/// What a replica starts from: its descriptor, its table and what its log still holds.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The configuration in the durable descriptor. For a new copy: that of the assignment (ballot 1), stored before
+    /// the replica is made.
+    pub configuration: Configuration,
+    /// The last decree in the table.
+    pub applied: Decree,
+    /// The highest commit point seen in the log; at least `applied` is assumed.
+    pub committed: Decree,
+    /// What the log holds beyond `applied`, without gap, one record per decree (the one of the highest ballot).
+    pub mutations: Vec<Mutation>,
+    /// The highest stamp the table knows of; 0 if unknown.
+    pub timestamp_micros: u64,
+    /// True if the copy is known to have lost something. It then refuses everything.
+    pub damaged: bool,
+}
+
+impl Recovered {
+    /// A new, empty copy under its first assignment.
+    pub fn empty(configuration: Configuration) -> Recovered {
+        Recovered {
+            configuration,
+            applied: Decree(0),
+            committed: Decree(0),
+            mutations: Vec::new(),
+            timestamp_micros: 0,
+            damaged: false,
+        }
+    }
+
+    /// Why this cannot be a whole copy, if so.
+    pub(crate) fn damage(&self) -> Option<String> {
+        if self.damaged {
+            return Some("the copy is marked as damaged".to_owned());
+        }
+        for (mutation, number) in self.mutations.iter().zip(self.applied.0 + 1..) {
+            if mutation.decree != Decree(number) {
+                return Some(format!("the log holds decree {} where {number} is next", mutation.decree));
+            }
+            if mutation.ballot > self.configuration.ballot {
+                let (found, stored) = (mutation.ballot, self.configuration.ballot);
+                return Some(format!("the log holds ballot {found}, the descriptor only {stored}"));
+            }
+        }
+        let last = self.applied.0 + self.mutations.len() as u64;
+        let short = self.committed.0 > last;
+        short.then(|| format!("{} was committed, the log ends at {last}", self.committed))
+    }
+}

@@ -1,0 +1,141 @@
+//! A onebox of real processes for tests: started, killed and cleared through the `pegasus` command.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use pegasus_client::{Client, ClientOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A cluster on loopback. Dropping it stops its processes and removes its directory.
+pub(crate) struct TestCluster {
+    directory: TempDir,
+    port_offset: u16,
+}
+
+impl TestCluster {
+    /// A directory and a range of ports; nothing runs yet. Tests that run at once need offsets 400 apart, and from
+    /// 26500 to 30500: those ports are above what the kernel hands out for outgoing connections.
+    pub(crate) fn new(port_offset: u16) -> TestCluster {
+        for program in ["pegasus-meta", "pegasus-replica"] {
+            let path = binaries().join(program);
+            assert!(path.exists(), "{} is missing: build the workspace in this profile first", path.display());
+        }
+        TestCluster { directory: tempfile::tempdir().expect("a directory"), port_offset }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("onebox")
+    }
+
+    fn command(&self, verb: &str, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pegasus"))
+            .args(["onebox", verb, "--dir"])
+            .arg(self.path())
+            .args(arguments)
+            .output()
+            .expect("pegasus runs")
+    }
+
+    /// Starts what does not run and waits until temp and stat serve.
+    pub(crate) fn start(&self, cores: u16) {
+        let (cores, offset) = (cores.to_string(), self.port_offset.to_string());
+        succeeded(&self.command("start", &["--cores", &cores, "--port-offset", &offset]));
+    }
+
+    /// Starts what does not run, without waiting for tables (some may refuse to serve).
+    pub(crate) fn start_without_tables(&self) {
+        succeeded(&self.command("start", &["--no-tables"]));
+    }
+
+    /// kill -9 of one process, or of all.
+    pub(crate) fn kill(&self, only: Option<&str>) {
+        match only {
+            Some(name) => succeeded(&self.command("kill", &["--only", name])),
+            None => succeeded(&self.command("kill", &[])),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        succeeded(&self.command("stop", &[]));
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let meta = format!("127.0.0.1:{}", 34601 + self.port_offset).parse().expect("an address");
+        let options = ClientOptions::new(vec![meta], self.path().join("tls"));
+        Client::connect(options).await.expect("the cluster answers")
+    }
+
+    /// GET from a node's administration port: status line and body.
+    pub(crate) fn get(&self, node: u16, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", 34901 + self.port_offset + node)).expect("admin port");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (status, body)
+    }
+
+    /// Waits until all three copies of a partition are at one decree with the same live rows; gives their number.
+    pub(crate) fn rows_equal_on_all_copies(&self, partition: &str, within: Duration) -> u64 {
+        let deadline = Instant::now() + within;
+        loop {
+            let digests: Vec<String> =
+                (0..3).map(|node| self.get(node, &format!("/digest/{partition}"))).map(|(_, body)| body).collect();
+            if digests.iter().all(|digest| *digest == digests[0])
+                && let Ok(Value::Object(digest)) = serde_json::from_str::<Value>(&digests[0])
+            {
+                return digest["rows"].as_u64().expect("a number of rows");
+            }
+            if Instant::now() >= deadline {
+                panic!("copies of {partition} differ: {digests:?}\n{}", self.descriptions(partition));
+            }
+        }
+    }
+}
+
+impl TestCluster {
+    /// What each node says of its copy of a partition.
+    fn descriptions(&self, partition: &str) -> String {
+        let of_node = |node| {
+            let status: Value = serde_json::from_str(&self.get(node, "/status").1).expect("status is JSON");
+            let cores = status["cores"].as_array().cloned().unwrap_or_default();
+            let copies = cores.iter().flat_map(|core| core["partitions"].as_array().cloned().unwrap_or_default());
+            copies.filter(|copy| copy["partition"] == partition).map(|copy| copy.to_string()).collect::<String>()
+        };
+        (0..3).map(of_node).collect::<Vec<String>>().join("\n")
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 1..=3 {
+                let log = self.path().join(format!("replica{node}/log/replica{node}.log"));
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(30).collect();
+                eprintln!("--- end of {}", log.display());
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        let _ = self.command("clear", &["--grace-seconds", "5"]);
+    }
+}
+
+fn binaries() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pegasus")).parent().expect("a directory")
+}
+
+fn succeeded(output: &Output) {
+    assert!(
+        output.status.success(),
+        "pegasus failed\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
