@@ -12,7 +12,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 TARGET="${CARGO_TARGET_DIR:-$ROOT/target}"
 BINARIES="$TARGET/release"
 ONEBOX="$ROOT/onebox"
-RUST_VERSION_MIN="1.90"
+RUST_VERSION_MIN="1.93"
 SIMULATOR_SECONDS=60
 
 # Every release command of this script selects the same packages: all of them. Cargo unifies the features of a

@@ -56,7 +56,8 @@ impl TableSpec {
         check_table_name(&self.name).map_err(Error::InvalidArgument)?;
         if !self.partition_count.is_power_of_two() || self.partition_count > PARTITION_COUNT_MAX {
             return Err(Error::InvalidArgument(format!(
-                "the partition count must be a power of two from 1 to {PARTITION_COUNT_MAX} (partition_count_max); it is {}",
+                "the partition count must be a power of two from 1 to {PARTITION_COUNT_MAX} (partition_count_max); \
+                 it is {}",
                 self.partition_count
             )));
         }

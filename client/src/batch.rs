@@ -185,11 +185,15 @@ mod tests {
         assert!(refusal(b"h", &batch).contains("write_bytes_max"));
     }
 
+    fn bytes(length_below: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..length_below)
+    }
+
     proptest! {
         #[test]
         fn the_size_is_known_before_encoding(
             hash_key in proptest::collection::vec(any::<u8>(), 1..40),
-            rows in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..20), proptest::collection::vec(any::<u8>(), 0..60), any::<bool>()), 1..20),
+            rows in proptest::collection::vec((bytes(20), bytes(60), any::<bool>()), 1..20),
         ) {
             let mut batch = WriteBatch::new();
             let mut expected = write_overhead_bytes(hash_key.len());
@@ -197,7 +201,8 @@ mod tests {
                 if *put { batch.put(sort_key, value); } else { batch.delete(sort_key); }
                 expected += row_bytes(sort_key.len(), if *put { value.len() } else { 0 });
             }
-            let write = Write { partition: PartitionId::new(1, 0), hash_key: &hash_key, operations: batch.operations() };
+            let partition = PartitionId::new(1, 0);
+            let write = Write { partition, hash_key: &hash_key, operations: batch.operations() };
             let mut out = Vec::new();
             FrameBuilder::append(&mut out, FrameHeader::request(MessageKind::WRITE, 1, 1), &write, &[]);
             let frame = Frame::take(&mut out.as_slice().into()).expect("a sound frame").expect("a whole frame");

@@ -191,7 +191,7 @@ impl Table {
         Ok(Scanner::new(self.clone(), options, [Section::partition(index)]))
     }
 
-    /// How many rows one hash key has. The rows are counted by the server and not sent. The handle's timeout bounds each
+    /// How many rows one hash key has. The server counts the rows and does not send them. The timeout bounds each
     /// of the requests this takes, not the whole.
     pub async fn count(&self, hash_key: impl AsRef<[u8]>) -> Result<u64, Error> {
         let hash_key = hash_key.as_ref();

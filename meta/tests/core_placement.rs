@@ -83,7 +83,11 @@ fn the_tables_of_onebox() {
 proptest! {
     #[test]
     fn any_table_is_balanced_and_the_same_again(
-        nodes in 1u64..30, replicas in 1u8..=5, power in 0u32..=9, cores in 1u16..20, load in prop::collection::vec((0u64..30, 0u32..50), 0..60),
+        nodes in 1u64..30,
+        replicas in 1u8..=5,
+        power in 0u32..=9,
+        cores in 1u16..20,
+        load in prop::collection::vec((0u64..30, 0u32..50), 0..60),
     ) {
         prop_assume!(nodes >= u64::from(replicas));
         let make = || {

@@ -14,7 +14,7 @@ impl Failure {
         Failure { message: message.into() }
     }
 
-    /// For `map_err`: puts what was being done ("open /tmp/x") before the cause.
+    /// For `map_err`: puts what was being done ("open data.json") before the cause.
     pub fn at<E: fmt::Display>(doing: impl fmt::Display) -> impl FnOnce(E) -> Failure {
         move |cause| Failure::new(format!("{doing}: {cause}"))
     }

@@ -26,7 +26,7 @@
 //! | message | from, to | says |
 //! |---|---|---|
 //! | Establish | primary, member | I lead ballot b; when I took it, my last decree was L; my commit point is C |
-//! | Established | member, primary | b is durable here, nothing of a lower ballot is left beyond L; I need decree n next |
+//! | Established | member, primary | b is durable here, nothing of a lower ballot is left beyond L; n is needed next |
 //! | Prepare | primary, member | log this mutation; my commit point is C |
 //! | Acknowledge | member, primary | everything up to d is in my log under ballot b, or committed |
 //! | CommitPoint | primary, member | C, when no prepare carried it (sent on a tick) |

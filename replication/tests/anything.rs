@@ -55,7 +55,8 @@ fn message() -> impl Strategy<Value = PeerMessage> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (1..=3_u64, 1..6_u64, message()).prop_map(|(peer, session, message)| Step::Hear { peer, session, message }),
+        12 => (1..=3_u64, 1..6_u64, message())
+            .prop_map(|(peer, session, message)| Step::Hear { peer, session, message }),
         1 => (1..6_u64, 1..=3_u64).prop_map(|(ballot, primary)| Step::Assigned { ballot, primary }),
         2 => Just(Step::Decided),
         1 => Just(Step::ProposalFailed),

@@ -39,7 +39,8 @@ pub enum RpcError {
     },
     /// The peer's certificate was not accepted by this side.
     #[error(
-        "the certificate of {address} is not accepted: {detail}; both sides need certificates of the same CA, and the peer one of the expected role"
+        "the certificate of {address} is not accepted: {detail}; both sides need certificates of the same CA, and \
+         the peer one of the expected role"
     )]
     Untrusted {
         /// The peer.

@@ -11,8 +11,8 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::SinkExt;
 use futures_channel::oneshot;
+use futures_util::SinkExt;
 use pegasus_wire::{PartitionId, owner_core};
 use tokio::task::JoinHandle;
 
@@ -120,9 +120,12 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], body).into_response()
 }
 
+/// A metric's help text and its samples by core.
+type Family<'a> = (&'a str, Vec<(u16, f64)>);
+
 /// One family per metric, one sample per core.
 fn render(reports: &[CoreReport]) -> String {
-    let mut families: BTreeMap<&str, (&str, Vec<(u16, f64)>)> = BTreeMap::new();
+    let mut families: BTreeMap<&str, Family<'_>> = BTreeMap::new();
     for report in reports {
         for metric in &report.metrics {
             families

@@ -164,7 +164,9 @@ impl Config {
             self.cores = u16::try_from(cpus).unwrap_or(CORES_MAX).min(CORES_MAX);
         }
         check("cores", self.cores <= CORES_MAX, || format!("at most {CORES_MAX}, got {}", self.cores))?;
-        check("listen", self.listen.port() != 0, || "the port must not be 0: clients are told this address".to_owned())?;
+        check("listen", self.listen.port() != 0, || {
+            "the port must not be 0: clients are told this address".to_owned()
+        })?;
         check("listen", !self.listen.ip().is_unspecified(), || {
             format!("clients are told this address, so it must be one they can reach, not {}", self.listen.ip())
         })?;
@@ -172,9 +174,11 @@ impl Config {
             format!("{} cores above port {} pass port 65535", self.cores, self.listen.port())
         })?;
         check("meta_servers", !self.meta_servers.is_empty(), || "name at least one meta server".to_owned())?;
-        check("log.segment_bytes", self.log.segment_bytes >= 4 << 20 && self.log.segment_bytes % (1 << 20) == 0, || {
-            format!("a multiple of 1 MiB, at least 4 MiB; got {}", self.log.segment_bytes)
-        })?;
+        check(
+            "log.segment_bytes",
+            self.log.segment_bytes >= 4 << 20 && self.log.segment_bytes.is_multiple_of(1 << 20),
+            || format!("a multiple of 1 MiB, at least 4 MiB; got {}", self.log.segment_bytes),
+        )?;
         check("log.budget_bytes", self.log.budget_bytes >= 4 * self.log.segment_bytes, || {
             format!("at least four segments ({}); got {}", 4 * self.log.segment_bytes, self.log.budget_bytes)
         })?;

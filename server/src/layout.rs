@@ -20,7 +20,8 @@ use pegasus_engine::descriptor::{CopyState, Descriptor, list, table_directory};
 use pegasus_engine::durable_file::{FileKind, Loaded};
 use pegasus_engine::identity::BootId;
 use pegasus_engine::log::{
-    LogOptions, LogRecord, LogRecovery, RecordKind, RecoveredPartition, RecoveryCopy, RecoveryScope, recover as recover_log,
+    LogOptions, LogRecord, LogRecovery, RecordKind, RecoveredPartition, RecoveryCopy, RecoveryScope,
+    recover as recover_log,
 };
 use pegasus_engine::table::{ApplyMode, OpenMode, Table};
 use pegasus_replication::Recovered;
@@ -172,7 +173,8 @@ fn open_copies(shared: &NodeShared) -> Result<BTreeMap<PartitionId, RecoveredCop
                 continue;
             }
             Loaded::Damaged(detail) => {
-                tracing::error!(partition = %found.partition, %detail, "the copy's descriptor is damaged; it is not served");
+                let partition = found.partition;
+                tracing::error!(%partition, %detail, "the copy's descriptor is damaged; it is not served");
                 continue;
             }
         };
@@ -238,7 +240,8 @@ fn recover_core_log(
             Some((*id, RecoveryCopy { incarnation: copy.descriptor.incarnation, flushed: opened.flushed }))
         })
         .collect();
-    let mut log = recover_log(&options, &scope).map_err(|error| NodeError::new(format!("log of core {core}"), error))?;
+    let mut log =
+        recover_log(&options, &scope).map_err(|error| NodeError::new(format!("log of core {core}"), error))?;
     let damaged = log.damaged_partitions(&scope);
     let partitions = std::mem::take(&mut log.partitions);
     for (id, found) in partitions {
@@ -264,7 +267,10 @@ fn refuse_damaged(
         }
         if let Err(problem) = &copy.state {
             tracing::error!(partition = %id, %problem, "this copy is damaged and refuses to serve");
-            mark_damaged(&copy.descriptor, &pegasus_engine::descriptor::copy_directory(&shared.config.data_directory, *id))?;
+            mark_damaged(
+                &copy.descriptor,
+                &pegasus_engine::descriptor::copy_directory(&shared.config.data_directory, *id),
+            )?;
         }
     }
     Ok(())
@@ -286,7 +292,8 @@ fn take_records(copy: &mut RecoveredCopy, found: RecoveredPartition, boot_change
     }
     let last = found.contiguous_through();
     if found.committed > last {
-        copy.state = Err(format!("the log of partition {id} ends at decree {last}, below its commit point {}", found.committed));
+        copy.state =
+            Err(format!("the log of partition {id} ends at decree {last}, below its commit point {}", found.committed));
         return;
     }
     opened.recovered.committed = opened.recovered.committed.max(found.committed);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_channel::mpsc;
 use futures_util::SinkExt;
+use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
 use pegasus_engine::pool::BlockingPool;
 use pegasus_engine::table::{SharedOptions, TableShared};
-use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
 use pegasus_rpc::{Endpoint, Identity, Runtime};
 use pegasus_wire::{ClusterId, NodeId};
 
@@ -265,7 +265,9 @@ fn administer(
         tokio::select! {
             signal = stop_signal() => signal.map_err(|error| NodeError::new("signal handler", error)),
             lost = watch => Err(NodeError(lost.unwrap_or_else(|error| error.to_string()))),
-            served = admin => Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string()))),
+            served = admin => {
+                Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string())))
+            }
         }
     })
 }

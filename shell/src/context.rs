@@ -96,7 +96,8 @@ fn check_tls_directory(tls: &Path) -> Result<(), Failure> {
         let path = tls.join(name);
         if !path.is_file() {
             return Err(Failure::usage(format!(
-                "{} is not there; start a cluster with `pegasus onebox start`, or say where its certificates are with --tls or PEGASUS_TLS",
+                "{} is not there; start a cluster with `pegasus onebox start`, or say where its certificates are with \
+                 --tls or PEGASUS_TLS",
                 path.display()
             )));
         }

@@ -203,8 +203,7 @@ mod tests {
                 *kind != RecordKind::Truncate
                     && *decree > flushed
                     && !records.iter().any(|(other_kind, other, at)| {
-                        other > ballot
-                            && if *other_kind == RecordKind::Truncate { at <= decree } else { at == decree }
+                        other > ballot && if *other_kind == RecordKind::Truncate { at <= decree } else { at == decree }
                     })
             })
             .map(|(_, ballot, decree)| (*ballot, *decree))

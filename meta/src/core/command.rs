@@ -170,7 +170,8 @@ pub enum Refusal {
     },
     /// Too few live nodes for the replica count.
     #[error(
-        "{wanted} replicas need {wanted} live storage nodes, there are {live}; start more nodes or ask for fewer replicas"
+        "{wanted} replicas need {wanted} live storage nodes, there are {live}; start more nodes or ask for fewer \
+         replicas"
     )]
     NotEnoughNodes {
         /// Members wanted.

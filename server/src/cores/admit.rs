@@ -21,7 +21,7 @@ const COPIED_PAYLOAD_BYTES: usize = 4096;
 
 impl Core {
     /// Runs `read` on a partition that may be read now, with the second that counts as now for expiry.
-    pub fn with_readable<T>(
+    pub(crate) fn with_readable<T>(
         &self,
         partition: PartitionId,
         read: impl FnOnce(&Partition, u32) -> Result<T, Refusal>,
@@ -36,7 +36,7 @@ impl Core {
     }
 
     /// Refuses a write or proposes it; the answer follows when it has committed and is applied.
-    pub fn write(&self, request: Request, frame: Frame) {
+    pub(crate) fn write(&self, request: Request, frame: Frame) {
         let admitted = self.admit_write(&frame);
         let mut state = self.state.borrow_mut();
         match admitted {
@@ -71,18 +71,19 @@ impl Core {
         let partition = self.find(&state, id)?;
         check_write(partition, write)?;
         if state.log_failed {
-            return Err(Refusal::new(Status::StorageFailed, "the mutation log of this core is closed; see the node's log"));
+            return Err(Refusal::new(
+                Status::StorageFailed,
+                "the mutation log of this core is closed; see the node's log",
+            ));
         }
         if self.shared.disk_low.load(Ordering::Relaxed) {
             return Err(Refusal::new(Status::StorageFailed, "the disk is below its reserve: free space on the node"));
         }
         partition.replica.admit().map_err(|status| self.not_serving(&state, partition, status))?;
-        let payload = if frame.body.len() <= COPIED_PAYLOAD_BYTES {
-            Bytes::copy_from_slice(&frame.body)
-        } else {
-            frame.body.clone()
-        };
-        Ok((id, payload))
+        if !state.stalled.is_empty() {
+            return Err(Refusal::new(Status::Busy, "the mutation log waits for tables to be flushed"));
+        }
+        Ok((id, unpinned(&frame.body)))
     }
 
     /// The partition, if this core holds a copy that is fit to serve.
@@ -133,6 +134,11 @@ impl Core {
         }
         refusal
     }
+}
+
+/// A payload to keep: small ones in memory of their own, large ones shared with the frame.
+pub(crate) fn unpinned(payload: &Bytes) -> Bytes {
+    if payload.len() <= COPIED_PAYLOAD_BYTES { Bytes::copy_from_slice(payload) } else { payload.clone() }
 }
 
 /// Checks a write against the data model and the partition.

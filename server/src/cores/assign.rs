@@ -6,16 +6,14 @@ use pegasus_engine::descriptor::{CopyState, Descriptor, create_copy, table_direc
 use pegasus_engine::table::{OpenMode, Table};
 use pegasus_replication::{Event, Recovered, Replica, ReplicaIdentity};
 use pegasus_wire::messages::control::Assignments;
-use pegasus_wire::{
-    Ballot, Configuration, Decree, PartitionId, ReplicaIncarnation, TableProperties, owner_core,
-};
+use pegasus_wire::{Ballot, Configuration, Decree, PartitionId, ReplicaIncarnation, TableProperties, owner_core};
 
 use super::Core;
 use super::partition::Partition;
 
 impl Core {
     /// Takes an answer of the watch: the partitions this core owns, the tables, the nodes.
-    pub fn take_assignments(&self, assignments: &Arc<Assignments>) {
+    pub(crate) fn take_assignments(&self, assignments: &Arc<Assignments>) {
         self.state.borrow_mut().nodes = assignments.nodes.iter().map(|node| (node.node, node.clone())).collect();
         for assigned in &assignments.partitions {
             let id = assigned.partition;
@@ -66,8 +64,10 @@ impl Core {
         let incarnation = descriptor.incarnation;
         let shared = self.shared.clone();
         let job = self.shared.long_pool.run(move || -> Result<Table, String> {
-            let directory = create_copy(&shared.config.data_directory, &descriptor).map_err(|error| error.to_string())?;
-            Table::open(&table_directory(&directory), &shared.tables, id, OpenMode::CreateIfMissing).map_err(|error| error.to_string())
+            let directory =
+                create_copy(&shared.config.data_directory, &descriptor).map_err(|error| error.to_string())?;
+            Table::open(&table_directory(&directory), &shared.tables, id, OpenMode::CreateIfMissing)
+                .map_err(|error| error.to_string())
         });
         let core = self.clone();
         self.later(async move {
@@ -95,7 +95,7 @@ impl Core {
     }
 
     /// A replica of this node.
-    pub fn replica(&self, id: PartitionId, table: TableProperties, recovered: Recovered) -> Replica {
+    pub(crate) fn replica(&self, id: PartitionId, table: TableProperties, recovered: Recovered) -> Replica {
         let identity = ReplicaIdentity {
             cluster: self.shared.cluster().unwrap_or_default(),
             node: self.shared.node,

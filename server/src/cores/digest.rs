@@ -14,7 +14,7 @@ use crate::control::Digest;
 
 impl Core {
     /// Computes a copy's digest in the pool and answers with it, or with why there is none.
-    pub fn digest(&self, id: PartitionId, answer: oneshot::Sender<Result<Digest, String>>) {
+    pub(crate) fn digest(&self, id: PartitionId, answer: oneshot::Sender<Result<Digest, String>>) {
         let table = match self.state.borrow().partitions.get(&id) {
             Some(partition) => partition.table.clone(),
             None => {

@@ -18,7 +18,7 @@ const FLUSHED_LOOK_TICKS: u64 = 100;
 
 impl Core {
     /// The log has written or synced more: tells every replica how far its records are durable.
-    pub fn log_progressed(&self, progress: LogProgress) {
+    pub(crate) fn log_progressed(&self, progress: LogProgress) {
         let started = self.begin_run();
         {
             let mut guard = self.state.borrow_mut();
@@ -51,7 +51,7 @@ impl Core {
     }
 
     /// The log is closed for writing: no partition of this core can take writes until restart.
-    pub fn log_failed(&self, reason: &str) {
+    pub(crate) fn log_failed(&self, reason: &str) {
         tracing::error!(core = self.id, %reason, "the mutation log is closed until restart");
         {
             let mut state = self.state.borrow_mut();
@@ -67,7 +67,7 @@ impl Core {
     }
 
     /// Ticks until the core stops.
-    pub async fn tick_loop(self) {
+    pub(crate) async fn tick_loop(self) {
         let mut ticks = 0u64;
         while !self.state.borrow().stopping {
             sleep(TICK).await;
@@ -76,6 +76,7 @@ impl Core {
                 let mut state = self.state.borrow_mut();
                 let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
                 state.events.extend(ids.into_iter().map(|id| (id, Event::Tick)));
+                self.append_stalled(&mut state);
             }
             self.settle();
             for id in self.log.pressure() {
@@ -171,7 +172,7 @@ impl Core {
     }
 
     /// The core's state for people and for registration.
-    pub fn report(&self) -> CoreReport {
+    pub(crate) fn report(&self) -> CoreReport {
         let state = self.state.borrow();
         let mut partitions: Vec<_> = state.partitions.values().collect();
         partitions.sort_by_key(|partition| partition.id);
@@ -223,6 +224,7 @@ impl Core {
         let mut gauge = |name, help, value: f64| metrics.push(Metric { name, help, value });
         gauge("partitions", "Copies on this core.", state.partitions.len() as f64);
         gauge("writes_pending", "Writes proposed and not answered.", state.pending.len() as f64);
+        gauge("log_appends_waiting", "Records that wait for room in the log.", state.stalled.len() as f64);
         gauge("log_closed", "1 after a failed log write or sync.", f64::from(u8::from(state.log_failed)));
         let log = self.log.statistics();
         gauge("log_writes_total", "Log writes.", log.writes as f64);
@@ -230,7 +232,11 @@ impl Core {
         gauge("log_records_total", "Log records.", log.records as f64);
         gauge("log_bytes_total", "Bytes written to the log.", log.written_bytes as f64);
         gauge("log_segments_used", "Segments that hold needed records.", log.segments_live as f64);
-        gauge("log_write_p50_microseconds", "Median time of a log write.", log.write_micros.value_at_quantile(0.5) as f64);
+        gauge(
+            "log_write_p50_microseconds",
+            "Median time of a log write.",
+            log.write_micros.value_at_quantile(0.5) as f64,
+        );
         gauge("log_sync_p50_microseconds", "Median time of a log sync.", log.sync_micros.value_at_quantile(0.5) as f64);
         gauge("log_sync_p99_microseconds", "99 % of log syncs.", log.sync_micros.value_at_quantile(0.99) as f64);
         gauge("log_records_per_write_p50", "Group commit.", log.records_per_write.value_at_quantile(0.5) as f64);
@@ -239,7 +245,7 @@ impl Core {
     }
 
     /// Stops the core in order: no new work, tables flushed so that the next start is quick, log closed.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         {
             let mut state = self.state.borrow_mut();
             state.stopping = true;
@@ -259,7 +265,8 @@ impl Core {
         }
         self.log.close().await;
         // Tables close (and RocksDB's threads are joined) off this thread.
-        let closing: Vec<_> = self.state.borrow_mut().partitions.drain().map(|(_, partition)| partition.table).collect();
+        let closing: Vec<_> =
+            self.state.borrow_mut().partitions.drain().map(|(_, partition)| partition.table).collect();
         if let Ok(job) = self.shared.long_pool.run(move || drop(closing)) {
             let _ = job.await;
         }

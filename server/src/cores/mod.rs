@@ -6,9 +6,9 @@
 //! [`Core::settle`], which lets the replicas decide and carries out what they ask for, then wakes the log once.
 //!
 //! ```text
-//!   session ──┐                         ┌─> log.append ──> one write, one sync ──> Logged
-//!   streams ──┼─> events ──> replica ──> effects ─> outbox of a stream (prepare, acknowledge)
-//!   log, pool ┘        (settle)         └─> table.apply ──> Applied ──> answer
+//!   session --+                         +-> log.append --> one write, one sync --> Logged
+//!   streams --+-> events --> replica --> effects --> outbox of a stream (prepare, acknowledge)
+//!   log, pool +        (settle)         +-> table.apply --> Applied --> answer
 //! ```
 
 mod admit;
@@ -105,6 +105,8 @@ pub struct State {
     waiting_written: VecDeque<partition::LogWait>,
     /// Appends not yet synced, oldest first, of `synced` tables.
     waiting_synced: VecDeque<partition::LogWait>,
+    /// Records the log had no room for, oldest first; nothing is appended past them.
+    stalled: VecDeque<partition::StalledAppend>,
     /// Told when the log is synced that far; only used while windows move in.
     sync_waiter: Option<(LogSequence, oneshot::Sender<()>)>,
     /// All nodes of the cluster.

@@ -1,58 +1,66 @@
 //! One copy of a partition on its core: the replica that decides, the table that stores, the streams to the others.
 
-use pegasus_engine::log::LogSequence;
+use pegasus_engine::log::{LogRecord, LogSequence};
 use pegasus_engine::table::Table;
 use pegasus_replication::{AppendToken, Replica, Session};
 use pegasus_rpc::Outbox;
-use pegasus_wire::{Decree, NodeId, PartitionId, ReplicaIncarnation, Status, TableProperties};
+use pegasus_wire::{Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties};
 
 /// A copy. The replica has at most one apply outstanding, so decrees are applied in order also through the pool.
-pub struct Partition {
+pub(crate) struct Partition {
     /// Which partition.
-    pub id: PartitionId,
+    pub(crate) id: PartitionId,
     /// The table's properties as last told.
-    pub properties: TableProperties,
+    pub(crate) properties: TableProperties,
     /// Which copy; stamped on log records.
-    pub incarnation: ReplicaIncarnation,
+    pub(crate) incarnation: ReplicaIncarnation,
     /// The protocol state.
-    pub replica: Replica,
+    pub(crate) replica: Replica,
     /// The rows.
-    pub table: Table,
+    pub(crate) table: Table,
     /// Open replication streams, both directions.
-    pub streams: Vec<PeerStream>,
+    pub(crate) streams: Vec<PeerStream>,
     /// A flush is in the pool.
-    pub flushing: bool,
+    pub(crate) flushing: bool,
     /// Last decree that survives a crash without the log.
-    pub flushed: Decree,
+    pub(crate) flushed: Decree,
     /// The newest append token known durable and not yet reported to the replica.
-    pub durable: Option<AppendToken>,
+    pub(crate) durable: Option<AppendToken>,
     /// Set when the copy does not serve.
-    pub problem: Option<(Status, String)>,
+    pub(crate) problem: Option<(Status, String)>,
 }
 
 /// A replication stream of one partition.
-pub struct PeerStream {
-    /// Who is at the other end.
-    pub peer: NodeId,
+pub(crate) struct PeerStream {
     /// Names the stream; rising on this core.
-    pub session: Session,
+    pub(crate) session: Session,
     /// Where messages go.
-    pub outbox: Outbox,
+    pub(crate) outbox: Outbox,
 }
 
 /// An append that waits to be durable.
-pub struct LogWait {
+pub(crate) struct LogWait {
     /// Its place in the log.
-    pub sequence: LogSequence,
+    pub(crate) sequence: LogSequence,
     /// Whose it is.
-    pub partition: PartitionId,
+    pub(crate) partition: PartitionId,
     /// Its name at the replica.
-    pub token: AppendToken,
+    pub(crate) token: AppendToken,
+}
+
+/// A record that the log had no room for.
+pub(crate) struct StalledAppend {
+    /// The record.
+    pub(crate) record: LogRecord,
+    /// When it counts as logged.
+    pub(crate) durability: Durability,
+    /// Its name at the replica.
+    pub(crate) token: AppendToken,
 }
 
 impl Partition {
     /// A copy with no streams and nothing in flight.
-    pub fn new(
+    pub(crate) fn new(
         properties: TableProperties,
         id: PartitionId,
         incarnation: ReplicaIncarnation,
@@ -75,19 +83,19 @@ impl Partition {
     }
 
     /// The stream with this number, if it is still open.
-    pub fn stream(&self, session: Session) -> Option<&PeerStream> {
+    pub(crate) fn stream(&self, session: Session) -> Option<&PeerStream> {
         self.streams.iter().find(|stream| stream.session == session)
     }
 
     /// Forgets a stream; what is queued in its outbox still goes out.
-    pub fn close_stream(&mut self, session: Session) {
+    pub(crate) fn close_stream(&mut self, session: Session) {
         if let Some(position) = self.streams.iter().position(|stream| stream.session == session) {
             self.streams.swap_remove(position).outbox.finish();
         }
     }
 
     /// Takes the copy out of service for good (until restart), keeping the first reason.
-    pub fn fail(&mut self, status: Status, message: String) {
+    pub(crate) fn fail(&mut self, status: Status, message: String) {
         tracing::error!(partition = %self.id, %status, %message, "copy taken out of service");
         self.problem.get_or_insert((status, message));
     }

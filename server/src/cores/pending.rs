@@ -6,14 +6,14 @@ use super::session::Request;
 
 /// A slab: tokens are reused, so the replicas hand each back exactly once.
 #[derive(Default)]
-pub struct Pending {
+pub(crate) struct Pending {
     slots: Vec<Option<Request>>,
     free: Vec<usize>,
 }
 
 impl Pending {
     /// Keeps a request and names it.
-    pub fn insert(&mut self, request: Request) -> RequestToken {
+    pub(crate) fn insert(&mut self, request: Request) -> RequestToken {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -23,7 +23,7 @@ impl Pending {
     }
 
     /// Gives a request back; `None` if the token is not in use.
-    pub fn take(&mut self, token: RequestToken) -> Option<Request> {
+    pub(crate) fn take(&mut self, token: RequestToken) -> Option<Request> {
         let slot = usize::try_from(token.0).ok()?;
         let request = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
@@ -31,13 +31,7 @@ impl Pending {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
-    }
-
-    /// Gives back all that wait.
-    pub fn drain(&mut self) -> Vec<Request> {
-        self.free.clear();
-        self.slots.drain(..).flatten().collect()
     }
 }

@@ -1,21 +1,24 @@
 //! Carries out what replicas ask for. One match, one arm per effect; nothing here decides anything.
 
 use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
-use pegasus_engine::log::{LogRecord, RecordKind as LogRecordKind};
+use pegasus_engine::log::{LogError, LogRecord, RecordKind as LogRecordKind};
 use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
 use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
 use pegasus_wire::messages::control::ProposeConfiguration;
 use pegasus_wire::messages::data::WriteReply;
 use pegasus_wire::{Ballot, Configuration, Decree, Durability, Mutation, PartitionId, Status};
 
-use super::partition::LogWait;
+use super::partition::{LogWait, StalledAppend};
 use super::session::Refusal;
 use super::{Core, State, streams};
 use crate::control::ToMeta;
 
+/// Larger batches are applied in the pool: the core would run too long without yielding.
+const INLINE_APPLY_BYTES: usize = 256 * 1024;
+
 impl Core {
     /// Carries out the effects of one event, in order.
-    pub fn perform(&self, state: &mut State, id: PartitionId, effects: &mut Vec<Effect>) {
+    pub(crate) fn perform(&self, state: &mut State, id: PartitionId, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Append { token, record } => self.append(state, id, token, record),
@@ -68,17 +71,44 @@ impl Core {
             timestamp_micros: record.timestamp_micros,
             payload: record.payload,
         };
-        match self.log.append(record, durability) {
+        let append = StalledAppend { record, durability, token };
+        if state.stalled.is_empty() {
+            self.append_now(state, append);
+        } else {
+            state.stalled.push_back(append);
+        }
+    }
+
+    /// Hands a record to the log. While the log has no room it waits in line, with all that come after it: room
+    /// comes when tables are flushed. The line is bounded by the windows of this core's partitions.
+    fn append_now(&self, state: &mut State, append: StalledAppend) {
+        let id = append.record.partition;
+        match self.log.append(append.record.clone(), append.durability) {
             Ok(sequence) => {
-                let wait = LogWait { sequence, partition: id, token };
-                match durability {
+                let wait = LogWait { sequence, partition: id, token: append.token };
+                match append.durability {
                     Durability::Synced => state.waiting_synced.push_back(wait),
                     Durability::Written => state.waiting_written.push_back(wait),
                 }
             }
+            Err(LogError::Full { .. }) => {
+                state.counters.appends_stalled += 1;
+                state.stalled.push_front(append);
+            }
             Err(error) => {
                 let reason = error.to_string();
                 state.events.push_back((id, Event::Failed { status: Status::StorageFailed, reason }));
+            }
+        }
+    }
+
+    /// Appends what waited for room, in order, as far as there is room now.
+    pub(crate) fn append_stalled(&self, state: &mut State) {
+        let mut before = usize::MAX;
+        while state.stalled.len() < before {
+            before = state.stalled.len();
+            if let Some(append) = state.stalled.pop_front() {
+                self.append_now(state, append);
             }
         }
     }
@@ -93,12 +123,7 @@ impl Core {
     }
 
     /// Writes a descriptor in the pool, one after the other per core, then says so.
-    fn store(
-        &self,
-        state: &mut State,
-        descriptor: Descriptor,
-        done: impl FnOnce(&Core, Result<(), String>) + 'static,
-    ) {
+    fn store(&self, state: &mut State, descriptor: Descriptor, done: impl FnOnce(&Core, Result<(), String>) + 'static) {
         let directory = copy_directory(&self.shared.config.data_directory, descriptor.partition);
         let turn = state.descriptor_turns.take();
         let (finished, next_turn) = futures_channel::oneshot::channel::<()>();
@@ -147,7 +172,13 @@ impl Core {
         let Some(partition) = state.partitions.get_mut(&id) else { return };
         let Some(through) = mutations.last().map(|mutation| mutation.decree) else { return };
         let count = mutations.len() as u64;
-        match partition.table.apply(&mutations, ApplyMode::NoSlowdown) {
+        let bytes: usize = mutations.iter().map(|mutation| mutation.payload.len()).sum();
+        let outcome = if bytes <= INLINE_APPLY_BYTES {
+            partition.table.apply(&mutations, ApplyMode::NoSlowdown)
+        } else {
+            Ok(ApplyOutcome::WouldStall)
+        };
+        match outcome {
             Ok(ApplyOutcome::Applied) => {
                 state.counters.applies_inline += 1;
                 state.counters.mutations_applied += count;
@@ -168,11 +199,7 @@ impl Core {
         }
     }
 
-    async fn apply_in_pool(
-        &self,
-        table: pegasus_engine::table::Table,
-        mutations: Vec<Mutation>,
-    ) -> Result<(), String> {
+    async fn apply_in_pool(&self, table: pegasus_engine::table::Table, mutations: Vec<Mutation>) -> Result<(), String> {
         let mutations = std::sync::Arc::new(mutations);
         loop {
             let (table, batch) = (table.clone(), mutations.clone());
@@ -197,12 +224,8 @@ impl Core {
         expected_ballot: Ballot,
         configuration: Configuration,
     ) {
-        let proposal = ProposeConfiguration {
-            partition: id,
-            proposer: self.shared.node,
-            expected_ballot,
-            configuration,
-        };
+        let proposal =
+            ProposeConfiguration { partition: id, proposer: self.shared.node, expected_ballot, configuration };
         let sent = self.to_meta.borrow_mut().try_send(ToMeta { core: self.id, proposal });
         if sent.is_err() {
             state.events.push_back((id, Event::ProposalFailed));
@@ -210,7 +233,7 @@ impl Core {
     }
 
     /// Takes a copy out of service; a damaged one is marked so durably.
-    pub fn fault(&self, state: &mut State, id: PartitionId, status: Status, reason: String) {
+    pub(crate) fn fault(&self, state: &mut State, id: PartitionId, status: Status, reason: String) {
         let Some(partition) = state.partitions.get_mut(&id) else { return };
         partition.fail(status, reason);
         if status == Status::Damaged {

@@ -20,7 +20,7 @@ const INLINE_ROWS_MAX: usize = 128;
 
 impl Core {
     /// Answers a `Get`.
-    pub fn get(&self, request: Request, frame: &Frame) {
+    pub(crate) fn get(&self, request: Request, frame: &Frame) {
         let get = match frame.body::<ArchivedGet<'_>>() {
             Ok(get) => get,
             Err(error) => return request.refuse(Refusal::new(Status::Malformed, error.to_string())),
@@ -61,7 +61,7 @@ impl Core {
     }
 
     /// Answers a `MultiGet`.
-    pub fn multi_get(&self, request: Request, frame: Frame) {
+    pub(crate) fn multi_get(&self, request: Request, frame: Frame) {
         let plan = match self.plan_multi_get(&frame) {
             Ok(plan) => plan,
             Err(refusal) => return request.refuse(refusal),
@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// Answers a `Scan`.
-    pub fn scan(&self, request: Request, frame: Frame) {
+    pub(crate) fn scan(&self, request: Request, frame: Frame) {
         let plan = match self.plan_scan(&frame) {
             Ok(plan) => plan,
             Err(refusal) => return request.refuse(refusal),
@@ -81,9 +81,8 @@ impl Core {
     }
 
     fn plan_multi_get(&self, frame: &Frame) -> Result<ReadPlan, Refusal> {
-        let get = frame
-            .body::<ArchivedMultiGet<'_>>()
-            .map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
+        let get =
+            frame.body::<ArchivedMultiGet<'_>>().map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
         if get.sort_keys.len() > READ_ROWS_MAX {
             return Err(Refusal::new(
                 Status::TooLarge,
@@ -180,14 +179,7 @@ struct ReadPlan {
 
 enum RowsRequest {
     /// Rows between two stored keys.
-    Range {
-        start: Vec<u8>,
-        start_inclusive: bool,
-        stop: Vec<u8>,
-        rows_max: usize,
-        bytes_max: usize,
-        count_only: bool,
-    },
+    Range { start: Vec<u8>, start_inclusive: bool, stop: Vec<u8>, rows_max: usize, bytes_max: usize, count_only: bool },
     /// Exactly these stored keys.
     Keys { stored: Vec<Vec<u8>>, bytes_max: usize },
 }
@@ -241,12 +233,7 @@ impl ReadPlan {
         }
     }
 
-    fn read_keys(
-        &self,
-        stored: &[Vec<u8>],
-        bytes_max: usize,
-        mode: ReadMode,
-    ) -> Result<Option<Found>, TableError> {
+    fn read_keys(&self, stored: &[Vec<u8>], bytes_max: usize, mode: ReadMode) -> Result<Option<Found>, TableError> {
         let mut rows = Vec::with_capacity(stored.len());
         let mut bytes = 0;
         for (position, key) in stored.iter().enumerate() {
@@ -271,8 +258,7 @@ fn answer_lookup(request: &Request, found: Result<Lookup<'_>, TableError>, now_s
     match found {
         Ok(Lookup::Missing) => request.answer_status(Status::NotFound),
         Ok(Lookup::Found { value, expiry_seconds }) => {
-            let ttl_seconds =
-                if expiry_seconds == 0 { -1 } else { i64::from(expiry_seconds) - i64::from(now_seconds) };
+            let ttl_seconds = if expiry_seconds == 0 { -1 } else { i64::from(expiry_seconds) - i64::from(now_seconds) };
             let value = if no_value { &[][..] } else { &value };
             request.answer(Status::Ok, &GetReply { ttl_seconds }, value);
         }
@@ -290,22 +276,14 @@ fn answer_rows(request: &Request, found: Result<Found, TableError>, key_prefix: 
             let rows: Vec<Row<'_>> = outcome
                 .rows
                 .iter()
-                .map(|row| Row {
-                    key: &row.key[key_prefix..],
-                    value: row.value,
-                    expiry_seconds: row.expiry_seconds,
-                })
+                .map(|row| Row { key: &row.key[key_prefix..], value: row.value, expiry_seconds: row.expiry_seconds })
                 .collect();
             send_rows(request, &rows, outcome.count, outcome.complete, &outcome.resume_after, key_prefix);
         }
         Ok(Found::Keys { rows: found, complete, resume_after }) => {
             let rows: Vec<Row<'_>> = found
                 .iter()
-                .map(|row| Row {
-                    key: &row.key[key_prefix..],
-                    value: &row.value,
-                    expiry_seconds: row.expiry_seconds,
-                })
+                .map(|row| Row { key: &row.key[key_prefix..], value: &row.value, expiry_seconds: row.expiry_seconds })
                 .collect();
             send_rows(request, &rows, rows.len() as u64, complete, &resume_after, key_prefix);
         }
@@ -335,7 +313,7 @@ fn check_keys(partition: &Partition, hash_key: &[u8], sort_key: &[u8]) -> Result
 }
 
 /// A key outside the data model's limits.
-pub fn invalid_key(error: key::KeyError) -> Refusal {
+pub(crate) fn invalid_key(error: key::KeyError) -> Refusal {
     let status = match error {
         key::KeyError::HashKeyTooLong(_) | key::KeyError::SortKeyTooLong(_) => Status::TooLarge,
         key::KeyError::EmptyHashKey | key::KeyError::Truncated(_) => Status::InvalidArgument,

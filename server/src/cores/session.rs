@@ -19,9 +19,9 @@ use super::Core;
 const BATCH_FRAMES: usize = 64;
 
 /// One stream of one client, from the server's side.
-pub struct Session {
+pub(crate) struct Session {
     /// Where answers go.
-    pub outbox: Outbox,
+    pub(crate) outbox: Outbox,
     unanswered: Cell<usize>,
     reader: RefCell<Option<Waker>>,
 }
@@ -32,7 +32,7 @@ impl Session {
     }
 
     /// Counts a request that will be answered later; dropping the guard takes it off again.
-    pub fn begin(self: &Rc<Session>, header: FrameHeader) -> Request {
+    pub(crate) fn begin(self: &Rc<Session>, header: FrameHeader) -> Request {
         self.unanswered.set(self.unanswered.get() + 1);
         Request { session: self.clone(), header }
     }
@@ -51,15 +51,15 @@ impl Session {
 }
 
 /// A request that awaits its answer.
-pub struct Request {
+pub(crate) struct Request {
     session: Rc<Session>,
     /// The request's frame header.
-    pub header: FrameHeader,
+    pub(crate) header: FrameHeader,
 }
 
 impl Request {
     /// Sends a frame built for this request's answer. The stream may be gone; then nobody waits for the answer.
-    pub fn answer<T>(&self, status: Status, body: &T, attachment: &[u8])
+    pub(crate) fn answer<T>(&self, status: Status, body: &T, attachment: &[u8])
     where
         T: for<'a> rkyv::Serialize<
                 rkyv::api::high::HighSerializer<
@@ -74,13 +74,13 @@ impl Request {
     }
 
     /// Sends an answer that is only a status.
-    pub fn answer_status(&self, status: Status) {
+    pub(crate) fn answer_status(&self, status: Status) {
         let header = FrameHeader::answer(self.header.kind, self.header.request_id, status);
         let _ = self.session.outbox.push(|out| FrameBuilder::append_empty(out, header, &[]));
     }
 
     /// Sends an error with its explanation.
-    pub fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
         let _ = self.session.outbox.push(|out| {
             FrameBuilder::append_error(out, &self.header, refusal.status, &refusal.explanation());
         });
@@ -101,23 +101,23 @@ impl Drop for Request {
 
 /// Why a request is not carried out.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// What the client should make of it.
-    pub status: Status,
+    pub(crate) status: Status,
     /// For people; empty means the status's own sentence.
-    pub message: String,
+    pub(crate) message: String,
     /// Where to go instead.
-    pub endpoint: Option<std::net::SocketAddr>,
+    pub(crate) endpoint: Option<std::net::SocketAddr>,
 }
 
 impl Refusal {
     /// A refusal explained by its status alone.
-    pub fn plain(status: Status) -> Refusal {
+    pub(crate) fn plain(status: Status) -> Refusal {
         Refusal { status, message: String::new(), endpoint: None }
     }
 
     /// A refusal with its own explanation.
-    pub fn new(status: Status, message: impl Into<String>) -> Refusal {
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Refusal {
         Refusal { status, message: message.into(), endpoint: None }
     }
 
@@ -128,7 +128,7 @@ impl Refusal {
 }
 
 /// Serves a client's connection until it ends.
-pub async fn serve_connection(core: Core, connection: Connection) {
+pub(crate) async fn serve_connection(core: Core, connection: Connection) {
     while let Some((writer, reader)) = connection.accept().await {
         let outbox = Outbox::start(&core.runtime, writer);
         glommio::spawn_local(serve_stream(core.clone(), connection.clone(), reader, outbox)).detach();

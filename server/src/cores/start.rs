@@ -2,11 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::mpsc as std_mpsc;
 use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
 
-use futures_util::StreamExt;
 use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
 use glommio::{LocalExecutorBuilder, Placement};
 use pegasus_engine::identity::BootId;
 use pegasus_engine::log::Log;
@@ -120,10 +120,7 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
 fn bind(shared: &NodeShared, id: u16) -> Result<Endpoint, NodeError> {
     let mut address = shared.config.listen;
     address.set_port(address.port() + id);
-    let options = EndpointOptions {
-        cluster: shared.cluster(),
-        accepts: &[Alpn::Data, Alpn::Peer]
-    };
+    let options = EndpointOptions { cluster: shared.cluster(), accepts: &[Alpn::Data, Alpn::Peer] };
     Endpoint::bind(Runtime::glommio(), address, shared.identity.clone(), options)
         .map_err(|error| NodeError::new(format!("core {id} cannot listen on {address}"), error))
 }

@@ -18,6 +18,7 @@ use pegasus_wire::{
 };
 
 use super::Core;
+use super::admit::unpinned;
 use super::partition::PeerStream;
 
 /// How long opening a connection and a stream may take.
@@ -36,7 +37,7 @@ enum Side {
 
 impl Core {
     /// Opens a stream to a secondary and serves it until it ends. Then the replica decides whether to try again.
-    pub async fn lead_stream(self, partition: PartitionId, peer: NodeId) {
+    pub(crate) async fn lead_stream(self, partition: PartitionId, peer: NodeId) {
         let opened = self.open_stream(partition, peer).await;
         let (outbox, reader) = match opened {
             Ok(opened) => opened,
@@ -47,7 +48,7 @@ impl Core {
                 return;
             }
         };
-        let Some(session) = self.add_stream(partition, peer, outbox) else { return };
+        let Some(session) = self.add_stream(partition, outbox) else { return };
         self.post(partition, Event::StreamOpened { peer, session });
         self.settle();
         self.pump(partition, peer, session, reader, Side::Leading).await;
@@ -72,23 +73,16 @@ impl Core {
     }
 
     /// Registers a stream; `None` if the partition is gone.
-    fn add_stream(&self, partition: PartitionId, peer: NodeId, outbox: Outbox) -> Option<Session> {
+    fn add_stream(&self, partition: PartitionId, outbox: Outbox) -> Option<Session> {
         let mut state = self.state.borrow_mut();
         state.next_session += 1;
         let session = Session(state.next_session);
-        state.partitions.get_mut(&partition)?.streams.push(PeerStream { peer, session, outbox });
+        state.partitions.get_mut(&partition)?.streams.push(PeerStream { session, outbox });
         Some(session)
     }
 
     /// Feeds a stream's messages to the replica until the stream ends.
-    async fn pump(
-        &self,
-        partition: PartitionId,
-        peer: NodeId,
-        session: Session,
-        mut reader: FrameReader,
-        side: Side,
-    ) {
+    async fn pump(&self, partition: PartitionId, peer: NodeId, session: Session, mut reader: FrameReader, side: Side) {
         while let Ok(Some(frame)) = reader.next().await {
             let started = self.begin_run();
             let mut heard = self.deliver(partition, peer, session, &frame, side);
@@ -129,7 +123,7 @@ impl Core {
     }
 
     /// Closes a stream from this side. What is queued in its outbox still goes out.
-    pub fn drop_stream(&self, partition: PartitionId, session: Session) {
+    pub(crate) fn drop_stream(&self, partition: PartitionId, session: Session) {
         let mut state = self.state.borrow_mut();
         if let Some(partition) = state.partitions.get_mut(&partition) {
             partition.close_stream(session);
@@ -137,7 +131,7 @@ impl Core {
     }
 
     /// Serves a peer's connection until it ends.
-    pub async fn serve_peer(self, connection: Connection) {
+    pub(crate) async fn serve_peer(self, connection: Connection) {
         while let Some((writer, reader)) = connection.accept().await {
             let outbox = Outbox::start(&self.runtime, writer);
             glommio::spawn_local(self.clone().follow_stream(outbox, reader)).detach();
@@ -158,7 +152,7 @@ impl Core {
             }
         };
         let (partition, peer) = (establish.partition, establish.sender);
-        let Some(session) = self.add_stream(partition, peer, outbox) else { return };
+        let Some(session) = self.add_stream(partition, outbox) else { return };
         self.post(partition, Event::Received { peer, session, message: PeerMessage::Establish(Box::new(establish)) });
         self.settle();
         self.pump(partition, peer, session, reader, Side::Following).await;
@@ -166,7 +160,10 @@ impl Core {
 
     fn first_frame(&self, frame: &Frame) -> Result<Establish, (Status, String)> {
         if frame.header.kind != MessageKind::ESTABLISH {
-            return Err((Status::Malformed, format!("a replication stream begins with ESTABLISH, not {}", frame.header.kind)));
+            return Err((
+                Status::Malformed,
+                format!("a replication stream begins with ESTABLISH, not {}", frame.header.kind),
+            ));
         }
         let establish: Establish = frame.decode().map_err(|error| (Status::Malformed, error.to_string()))?;
         if self.shared.cluster().is_some_and(|cluster| cluster != establish.cluster) {
@@ -196,7 +193,7 @@ impl Core {
 }
 
 /// Appends a message to a stream's outbox. A closed outbox is noticed by the stream's reader.
-pub fn send(outbox: &Outbox, message: PeerMessage) {
+pub(crate) fn send(outbox: &Outbox, message: PeerMessage) {
     let header = |kind| FrameHeader::request(kind, 0, 0);
     let _ = match message {
         PeerMessage::Establish(establish) => {
@@ -233,9 +230,7 @@ fn decode(frame: &Frame, side: Side) -> Result<PeerMessage, String> {
             let refuse = Refuse { ballot: Ballot(0), next_decree: Decree(0), message };
             Ok(PeerMessage::Refuse { status: frame.header.status, refuse })
         }
-        MessageKind::ESTABLISH if side == Side::Leading => {
-            frame.decode().map(PeerMessage::Established).map_err(text)
-        }
+        MessageKind::ESTABLISH if side == Side::Leading => frame.decode().map(PeerMessage::Established).map_err(text),
         MessageKind::ESTABLISH => frame.decode().map(|body| PeerMessage::Establish(Box::new(body))).map_err(text),
         MessageKind::PREPARE => {
             let prepare = frame.body::<ArchivedPrepare>().map_err(text)?;
@@ -249,7 +244,7 @@ fn decode(frame: &Frame, side: Side) -> Result<PeerMessage, String> {
                 timestamp_micros: prepare.timestamp_micros.to_native(),
                 mutation_kind: prepare.mutation_kind,
             };
-            Ok(PeerMessage::Prepare { prepare, payload: frame.attachment.clone() })
+            Ok(PeerMessage::Prepare { prepare, payload: unpinned(&frame.attachment) })
         }
         MessageKind::ACKNOWLEDGE => {
             let acknowledge = frame.body::<ArchivedAcknowledge>().map_err(text)?;

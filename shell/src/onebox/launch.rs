@@ -116,7 +116,8 @@ fn port_error(member: &Member, protocol: &str, address: &str, error: &std::io::E
     let name = &member.name;
     if error.kind() == ErrorKind::AddrInUse {
         return format!(
-            "{name} needs {protocol} port {address}, which another process uses; stop that one, or move this onebox with --port-offset"
+            "{name} needs {protocol} port {address}, which another process uses; stop that one, or move this onebox \
+             with --port-offset"
         );
     }
     format!("{name} cannot use {protocol} port {address}: {error}")

@@ -66,7 +66,8 @@ impl Shape {
         }
         if self.cores == 0 || u32::from(self.cores) * u32::from(self.nodes) > u32::from(CORES_TOTAL_MAX) {
             return Err(format!(
-                "--cores must be at least 1, and all nodes together have at most {CORES_TOTAL_MAX}; {} nodes of {} cores are asked for",
+                "--cores must be at least 1, and all nodes together have at most {CORES_TOTAL_MAX}; {} nodes of {} \
+                 cores are asked for",
                 self.nodes, self.cores
             ));
         }

@@ -1,7 +1,9 @@
 //! A onebox of real processes for tests: started, killed and cleared through the `pegasus` command.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -48,7 +50,15 @@ impl TestCluster {
 
     /// Starts what does not run, without waiting for tables (some may refuse to serve).
     pub(crate) fn start_without_tables(&self) {
-        succeeded(&self.command("start", &["--no-tables"]));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let output = self.command("start", &["--no-tables"]);
+            // The sockets of a killed process live on for some milliseconds, until the kernel has taken down its ring.
+            let port_in_use = String::from_utf8_lossy(&output.stderr).contains("another process uses");
+            if !port_in_use || Instant::now() >= deadline {
+                return succeeded(&output);
+            }
+        }
     }
 
     /// kill -9 of one process, or of all.
@@ -100,6 +110,48 @@ impl TestCluster {
 }
 
 impl TestCluster {
+    /// The data directory of a node; the first is 0.
+    pub(crate) fn data_directory(&self, node: u16) -> PathBuf {
+        self.path().join(format!("replica{}/data", node + 1))
+    }
+
+    /// The node (the first is 0) that listens on an address, with one core per node.
+    pub(crate) fn node_at(&self, address: SocketAddr) -> u16 {
+        address.port() - 34801 - self.port_offset
+    }
+
+    /// What a node has logged since the onebox was made.
+    pub(crate) fn process_log(&self, node: u16) -> String {
+        let name = format!("replica{}", node + 1);
+        std::fs::read_to_string(self.path().join(format!("{name}/log/{name}.log"))).expect("a log")
+    }
+
+    /// All copies of a node, as `/status` shows them, by partition.
+    pub(crate) fn copies(&self, node: u16) -> BTreeMap<String, Value> {
+        let status: Value = serde_json::from_str(&self.get(node, "/status").1).expect("status is JSON");
+        let cores = status["cores"].as_array().cloned().unwrap_or_default();
+        let copies = cores.iter().flat_map(|core| core["partitions"].as_array().cloned().unwrap_or_default());
+        copies.map(|copy| (copy["partition"].as_str().expect("a name").to_owned(), copy)).collect()
+    }
+
+    /// The copies that a node says it does not serve, with the reasons.
+    pub(crate) fn problems(&self, node: u16) -> BTreeMap<String, String> {
+        let problem = |copy: &Value| copy["problem"].as_str().map(str::to_owned);
+        self.copies(node).into_iter().filter_map(|(id, copy)| Some((id, problem(&copy)?))).collect()
+    }
+
+    /// Asks again and again until `probe` gives an answer.
+    pub(crate) fn wait_for<T>(&self, what: &str, within: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(answer) = probe() {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "waited {within:?} for {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What each node says of its copy of a partition.
     fn descriptions(&self, partition: &str) -> String {
         let of_node = |node| {
