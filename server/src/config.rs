@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use pegasus_wire::limits::CORES_MAX;
 use serde::{Deserialize, Serialize};
 
+/// Least memory for the block cache, and for memtables.
+const STORAGE_BYTES_MIN: usize = 1 << 20;
+
 /// Everything a node is told. [`Config::validate`] must pass before it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +185,12 @@ impl Config {
         check("log.budget_bytes", self.log.budget_bytes >= 4 * self.log.segment_bytes, || {
             format!("at least four segments ({}); got {}", 4 * self.log.segment_bytes, self.log.budget_bytes)
         })?;
+        for (key, bytes) in [
+            ("storage.block_cache_bytes", self.storage.block_cache_bytes),
+            ("storage.write_buffer_bytes", self.storage.write_buffer_bytes),
+        ] {
+            check(key, bytes >= STORAGE_BYTES_MIN, || format!("at least {STORAGE_BYTES_MIN}; got {bytes}"))?;
+        }
         check("storage.background_threads", (1..=64).contains(&self.storage.background_threads), || "1 to 64".into())?;
         check("storage.point_threads", (1..=64).contains(&self.storage.point_threads), || "1 to 64".into())?;
         check("storage.long_threads", (1..=64).contains(&self.storage.long_threads), || "1 to 64".into())?;

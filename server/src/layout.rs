@@ -48,6 +48,8 @@ pub struct CoreRecovery {
     pub log: LogRecovery,
     /// The copies it owns.
     pub copies: Vec<RecoveredCopy>,
+    /// Copies of which nothing is known but that they are here, and what is wrong with them.
+    pub unfit: Vec<(PartitionId, String)>,
 }
 
 /// One copy as recovery left it.
@@ -132,10 +134,10 @@ pub fn recover(shared: &NodeShared) -> Result<Plan, NodeError> {
     let data = &shared.config.data_directory;
     let boot = BootId::current().map_err(|error| NodeError::new("boot id", error))?;
     let cores = shared.config.cores;
-    let mut copies = open_copies(shared)?;
+    let (mut copies, mut unfit) = open_copies(shared)?;
     let current = match LayoutFile::load(data)? {
         Some(layout) => layout,
-        None if copies.is_empty() => {
+        None if copies.is_empty() && unfit.is_empty() => {
             let layout = LayoutFile { generation: 1, cores };
             layout.store(data)?;
             layout
@@ -153,18 +155,21 @@ pub fn recover(shared: &NodeShared) -> Result<Plan, NodeError> {
     }
     if current.cores == cores {
         let plan = logs.into_iter().enumerate().map(|(core, (log_options, log))| {
-            let owned = take_owned(&mut copies, core, cores);
-            CoreRecovery { log_options, log, copies: owned.into_values().collect() }
+            let copies = take_owned(&mut copies, core, cores).into_values().collect();
+            CoreRecovery { log_options, log, copies, unfit: take_owned(&mut unfit, core, cores).into_iter().collect() }
         });
         return Ok(Plan { cores: plan.collect(), relocation: None });
     }
-    relocate(shared, current, boot, copies)
+    relocate(shared, current, boot, copies, unfit)
 }
 
-/// Opens every copy's table; a copy that cannot be opened because it is damaged is kept as unfit.
-fn open_copies(shared: &NodeShared) -> Result<BTreeMap<PartitionId, RecoveredCopy>, NodeError> {
+/// Copies whose descriptor is damaged, and what is wrong with it.
+type Unfit = BTreeMap<PartitionId, String>;
+
+/// Opens every copy's table; a copy that cannot be opened because it is damaged is kept, and refuses to serve.
+fn open_copies(shared: &NodeShared) -> Result<(BTreeMap<PartitionId, RecoveredCopy>, Unfit), NodeError> {
     let listed = list(&shared.config.data_directory).map_err(|error| NodeError::new("copies", error))?;
-    let mut copies = BTreeMap::new();
+    let (mut copies, mut unfit) = (BTreeMap::new(), Unfit::new());
     for found in listed {
         let descriptor = match found.descriptor {
             Loaded::Valid(descriptor) => descriptor,
@@ -173,8 +178,9 @@ fn open_copies(shared: &NodeShared) -> Result<BTreeMap<PartitionId, RecoveredCop
                 continue;
             }
             Loaded::Damaged(detail) => {
-                let partition = found.partition;
-                tracing::error!(%partition, %detail, "the copy's descriptor is damaged; it is not served");
+                let problem = format!("the descriptor of partition {} is damaged: {detail}", found.partition);
+                say_damaged(found.partition, &problem);
+                unfit.insert(found.partition, problem);
                 continue;
             }
         };
@@ -184,12 +190,17 @@ fn open_copies(shared: &NodeShared) -> Result<BTreeMap<PartitionId, RecoveredCop
             Err(format!("partition {} was found damaged earlier", found.partition))
         };
         let copy = RecoveredCopy { descriptor, state };
-        if copy.state.is_err() {
+        if let Err(problem) = &copy.state {
+            say_damaged(found.partition, problem);
             mark_damaged(&copy.descriptor, &found.directory)?;
         }
         copies.insert(found.partition, copy);
     }
-    Ok(copies)
+    Ok((copies, unfit))
+}
+
+fn say_damaged(partition: PartitionId, problem: &str) {
+    tracing::error!(%partition, %problem, "this copy is damaged and refuses to serve");
 }
 
 fn open_copy(
@@ -262,11 +273,12 @@ fn refuse_damaged(
 ) -> Result<(), NodeError> {
     for id in scope.keys() {
         let Some(copy) = copies.get_mut(id) else { continue };
-        if damaged.contains(id) && copy.state.is_ok() {
+        if damaged.contains(id) {
+            // Also where a gap was found already: this is what the gap comes from.
             copy.state = Err(format!("synced log records of partition {id} are lost"));
         }
         if let Err(problem) = &copy.state {
-            tracing::error!(partition = %id, %problem, "this copy is damaged and refuses to serve");
+            say_damaged(*id, problem);
             mark_damaged(
                 &copy.descriptor,
                 &pegasus_engine::descriptor::copy_directory(&shared.config.data_directory, *id),
@@ -322,12 +334,8 @@ fn log_options(shared: &NodeShared, layout: LayoutFile, core: u16, boot: BootId)
     }
 }
 
-fn take_owned(
-    copies: &mut BTreeMap<PartitionId, RecoveredCopy>,
-    core: usize,
-    cores: u16,
-) -> BTreeMap<PartitionId, RecoveredCopy> {
-    copies.extract_if(.., |id, _| usize::from(owner_core(*id, cores)) == core).collect()
+fn take_owned<T>(of: &mut BTreeMap<PartitionId, T>, core: usize, cores: u16) -> BTreeMap<PartitionId, T> {
+    of.extract_if(.., |id, _| usize::from(owner_core(*id, cores)) == core).collect()
 }
 
 /// Prepares the move to another number of cores: flushes what is committed, collects the windows.
@@ -336,6 +344,7 @@ fn relocate(
     from: LayoutFile,
     boot: BootId,
     mut copies: BTreeMap<PartitionId, RecoveredCopy>,
+    mut unfit: Unfit,
 ) -> Result<Plan, NodeError> {
     let cores = shared.config.cores;
     let next = LayoutFile { generation: from.generation + 1, cores };
@@ -364,8 +373,9 @@ fn relocate(
         let log_options = log_options(shared, next, core, boot);
         let log = recover_log(&log_options, &RecoveryScope::new())
             .map_err(|error| NodeError::new(format!("log of core {core}"), error))?;
-        let owned = take_owned(&mut copies, usize::from(core), cores);
-        plan.push(CoreRecovery { log_options, log, copies: owned.into_values().collect() });
+        let copies = take_owned(&mut copies, usize::from(core), cores).into_values().collect();
+        let unfit = take_owned(&mut unfit, usize::from(core), cores).into_iter().collect();
+        plan.push(CoreRecovery { log_options, log, copies, unfit });
     }
     Ok(Plan { cores: plan, relocation: Some(Relocation { windows, cores, from, next }) })
 }

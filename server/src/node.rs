@@ -11,8 +11,9 @@ use futures_util::SinkExt;
 use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
 use pegasus_engine::pool::BlockingPool;
 use pegasus_engine::table::{SharedOptions, TableShared};
-use pegasus_rpc::{Endpoint, Identity, Runtime};
+use pegasus_rpc::{Endpoint, Identity, Role, Runtime};
 use pegasus_wire::{ClusterId, NodeId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, PinCpus};
 use crate::control::{CORE_QUEUE, CoreSenders, META_QUEUE, ToCore, ToMeta};
@@ -90,6 +91,7 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let shared = Arc::new(open_shared(config)?);
     make_directory(&shared.replicas_directory())?;
     raise_memlock();
+    check_io_uring()?;
     let plan = layout::recover(&shared)?;
 
     let (to_meta, proposals) = mpsc::channel(META_QUEUE);
@@ -148,12 +150,19 @@ fn futures_executor_block<F: Future>(future: F) -> F::Output {
 fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
     let identity = Identity::load(&config.tls.certificate, &config.tls.key, &config.tls.ca)
         .map_err(|error| NodeError::new("tls", error))?;
+    if identity.role() != Role::Replica {
+        let (path, role) = (config.tls.certificate.display(), identity.role());
+        return Err(NodeError(format!(
+            "tls.certificate: {path} has the role {role}, a storage node needs a certificate of the role replica"
+        )));
+    }
     let node_identity = NodeIdentity::open(&config.data_directory, || NodeId(rand::random::<u64>() | 1))
         .map_err(|error| NodeError::new("the node's identity file", error))?;
     let background_cpus = spare_cpus(&config);
     let tables = TableShared::new(SharedOptions {
         block_cache_bytes: config.storage.block_cache_bytes,
         write_buffer_bytes_total: config.storage.write_buffer_bytes,
+        write_buffer_bytes: SharedOptions::default().write_buffer_bytes.min(config.storage.write_buffer_bytes),
         background_threads: i32::try_from(config.storage.background_threads).unwrap_or(i32::MAX),
         background_cpus: background_cpus.clone(),
         ..SharedOptions::default()
@@ -194,6 +203,29 @@ fn raise_memlock() {
             libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
         }
     }
+}
+
+/// Asks the kernel for a ring and gives it back: where there is none, glommio would panic.
+fn check_io_uring() -> Result<(), NodeError> {
+    // The kernel's `io_uring_params`: 120 bytes, where zero means the default.
+    let mut parameters = [0u32; 30];
+    // SAFETY: the kernel reads and writes only that structure, which lives over the call.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    if ring >= 0 {
+        // SAFETY: the descriptor was made above and nothing else knows it.
+        unsafe { libc::close(ring as libc::c_int) };
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "io_uring is disabled; allow it (sysctl kernel.io_uring_disabled=0, in a container also its seccomp profile)"
+        }
+        Some(libc::ENOSYS) => "this kernel has no io_uring; Linux 5.8 or later is needed",
+        Some(libc::ENOMEM) => "the locked-memory limit (ulimit -l) must be at least 512 KiB for each core",
+        _ => "see io_uring_setup(2)",
+    };
+    Err(NodeError(format!("the node cannot start its io_uring executors: {error}: {hint}")))
 }
 
 type CoreThread = std::thread::JoinHandle<Result<(), NodeError>>;
@@ -256,6 +288,7 @@ fn administer(
     runtime.block_on(async {
         let endpoint = Endpoint::client(Runtime::tokio(), shared.identity.clone())
             .map_err(|error| NodeError::new("QUIC endpoint of the administration thread", error))?;
+        let stop = StopSignal::listen().map_err(|error| NodeError::new("signal handler", error))?;
         let meta = Arc::new(MetaClient::new(&endpoint, &shared.config.meta_servers));
         let admin = crate::admin::serve(shared.clone(), cores.clone()).await?;
         tokio::spawn(meta_link::carry_proposals(meta.clone(), proposals, cores.clone()));
@@ -263,7 +296,7 @@ fn administer(
         tokio::spawn(watch_disk(shared.clone()));
         announce(shared)?;
         tokio::select! {
-            signal = stop_signal() => signal.map_err(|error| NodeError::new("signal handler", error)),
+            () = stop.received() => Ok(()),
             lost = watch => Err(NodeError(lost.unwrap_or_else(|error| error.to_string()))),
             served = admin => {
                 Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string())))
@@ -282,15 +315,24 @@ fn announce(shared: &NodeShared) -> Result<(), NodeError> {
     Ok(())
 }
 
-async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+/// The signals that ask the node to stop. Listened to before the node says that it is ready: a starter may stop it at
+/// once.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn listen() -> std::io::Result<StopSignal> {
+        Ok(StopSignal { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn received(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
 }
 
 /// Keeps [`NodeShared::disk_low`] true to the file system.

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use pegasus_client::{Client, Error, Table};
 use pegasus_wire::hash::partition_index;
-use pegasus_wire::{PartitionId, TableId};
+use pegasus_wire::{PartitionId, Status, TableId};
 use support::TestCluster;
 
 const NODES: u16 = 3;
@@ -90,9 +91,8 @@ impl Rows {
     async fn refusals(&self, partition: &str) -> (Error, Error) {
         let row = self.known.iter().find(|row| row.partition == partition).unwrap();
         let table = self.tables[row.table].with_timeout(Duration::from_millis(1500));
-        let read = table.get(&row.hash_key, "s").await.expect_err("it must not be read");
-        let write = table.set(&row.hash_key, "other", "v").await.expect_err("it must not be written");
-        (read, write)
+        let (read, write) = join(table.get(&row.hash_key, "s"), table.set(&row.hash_key, "other", "v")).await;
+        (read.expect_err("it must not be read"), write.expect_err("it must not be written"))
     }
 
     /// Which node (the first is 0) is the primary of each partition.
@@ -238,11 +238,23 @@ fn expect_no_panic(cluster: &TestCluster) {
     }
 }
 
-/// The client is told why, and so is whoever asks the primary.
+/// Clients get no answer from a damaged copy, nor from a primary that misses one; both say why.
 async fn expect_refused(cluster: &TestCluster, rows: &Rows, partition: &str, damaged_on: u16) {
     let primary = rows.primaries(cluster).await[partition];
     let (read, write) = rows.refusals(partition).await;
-    eprintln!("{partition}, primary {primary}, damaged on {damaged_on}: {read} | {write}");
+    for error in [read, write] {
+        let text = error.to_string();
+        if primary == damaged_on {
+            assert!(matches!(error, Error::Refused { status: Status::Damaged, .. }), "{error:?}");
+            assert!(text.contains(partition) && ["damaged", "lost", "gone"].iter().any(|word| text.contains(word)));
+        } else {
+            assert!(matches!(error, Error::Timeout(_)) && text.contains(partition), "{error:?}");
+        }
+    }
+    if primary != damaged_on {
+        let replica = cluster.copies(primary)[partition]["replica"].to_string();
+        assert!(replica.contains("unfit"), "the primary does not say what is wrong with its member: {replica}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,7 +280,6 @@ async fn a_flipped_byte_in_a_log_takes_the_copies_it_hit_out_of_service() {
     segment.flip(write.offset + 41);
     let hit_header = write.partitions.clone();
     let hit: BTreeSet<String> = hit_record.union(&hit_header).cloned().collect();
-    eprintln!("hit: {hit_record:?} on node 1, {hit_header:?} on node 2");
 
     cluster.start_without_tables();
     expect_unfit(&cluster, 0, &nothing, "");
@@ -368,24 +379,31 @@ async fn a_copy_with_damaged_table_files_is_taken_out_of_service() {
     // One kind of damage per node. What only a read finds is put where clients read.
     let read_there = primaries.iter().find(|(_, node)| **node == 2).unwrap().0.clone();
     let mut others = primaries.keys().filter(|partition| **partition != read_there).cloned();
-    let (no_current, short_file) = (others.next().unwrap(), others.next().unwrap());
+    let (no_current, short_file, descriptor) = (others.next().unwrap(), others.next().unwrap(), others.next().unwrap());
     fs::remove_file(cluster.data_directory(0).join("replicas").join(&no_current).join("rdb/CURRENT")).unwrap();
     let path = &tables_of(&cluster, 1, &short_file)[0];
     let content = fs::read(path).unwrap();
     fs::write(path, &content[..content.len() / 2]).unwrap();
+    let path = cluster.data_directory(1).join("replicas").join(&descriptor).join("descriptor");
+    let mut content = fs::read(&path).unwrap();
+    content[50] ^= 0x10;
+    fs::write(path, content).unwrap();
     let path = &tables_of(&cluster, 2, &read_there)[0];
     let mut content = fs::read(path).unwrap();
     content[100] ^= 0x10;
     fs::write(path, content).unwrap();
 
     cluster.start_without_tables();
-    let hit = BTreeSet::from([no_current.clone(), short_file.clone(), read_there.clone()]);
-    expect_unfit(&cluster, 0, &BTreeSet::from([no_current.clone()]), "damaged");
-    expect_unfit(&cluster, 1, &BTreeSet::from([short_file.clone()]), "damaged");
+    let on_node_0 = BTreeSet::from([no_current.clone()]);
+    let on_node_1 = BTreeSet::from([short_file.clone(), descriptor.clone()]);
+    let on_node_2 = BTreeSet::from([read_there.clone()]);
+    let hit: BTreeSet<String> = on_node_0.iter().chain(&on_node_1).chain(&on_node_2).cloned().collect();
+    expect_unfit(&cluster, 0, &on_node_0, "damaged");
+    expect_unfit(&cluster, 1, &on_node_1, "damaged");
     let mut rows = Rows { known: rows.known, ..Rows::open(&cluster).await };
     rows.expect_all(&hit).await;
     rows.write("after", 100, 8, &hit).await;
-    for (partition, node) in [(&no_current, 0), (&short_file, 1)] {
+    for (partition, node) in [(&no_current, 0), (&short_file, 1), (&descriptor, 1)] {
         expect_refused(&cluster, &rows, partition, node).await;
     }
     // Reading all its rows meets the flipped byte; what was read before it is right.
@@ -394,19 +412,19 @@ async fn a_copy_with_damaged_table_files_is_taken_out_of_service() {
         match table.get(&row.hash_key, "s").await {
             Ok(value) => assert_eq!(value.as_deref(), Some(&row.value()[..]), "{row:?}"),
             Err(error) => {
-                eprintln!("{row:?}: {error}");
+                assert!(matches!(error, Error::Refused { status: Status::Damaged, .. }), "{row:?}: {error:?}");
                 break;
             }
         }
     }
-    expect_unfit(&cluster, 2, &BTreeSet::from([read_there.clone()]), "damaged");
+    expect_unfit(&cluster, 2, &on_node_2, "damaged");
     expect_refused(&cluster, &rows, &read_there, 2).await;
 
     rows.client.close().await;
     cluster.stop();
     cluster.start_without_tables();
-    for (node, partition) in [(0, &no_current), (1, &short_file), (2, &read_there)] {
-        expect_unfit(&cluster, node, &BTreeSet::from([partition.clone()]), "damaged");
+    for (node, unfit) in (0..).zip([on_node_0, on_node_1, on_node_2]) {
+        expect_unfit(&cluster, node, &unfit, "damaged");
     }
     let rows = Rows { known: rows.known, ..Rows::open(&cluster).await };
     rows.expect_all(&hit).await;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pegasus_engine::table::{Lookup, ReadMode, Scan, ScanOutcome, ScanRequest, Table, TableError, hash_key_range};
+use pegasus_replication::Event;
 use pegasus_wire::hash::partition_index;
 use pegasus_wire::key;
 use pegasus_wire::limits::{READ_BYTES_TARGET, READ_ROWS_MAX, SCAN_ITERATIONS_MAX};
@@ -26,38 +27,76 @@ impl Core {
             Err(error) => return request.refuse(Refusal::new(Status::Malformed, error.to_string())),
         };
         let (hash_key, sort_key, no_value) = (&*get.hash_key, &*get.sort_key, get.no_value);
+        let id = PartitionId::from(&get.partition);
         let mut stored = self.scratch.take();
-        let outcome = self.with_readable(PartitionId::from(&get.partition), |partition, now_seconds| {
+        let mut failure = None;
+        let outcome = self.with_readable(id, |partition, now_seconds| {
             check_keys(partition, hash_key, sort_key)?;
             key::encode_into(&mut stored, hash_key, sort_key);
             match partition.table.read_row(&stored, now_seconds, ReadMode::CacheOnly) {
                 Ok(Lookup::WouldBlock) => Ok(Some((partition.table.clone(), now_seconds))),
-                found => {
+                Ok(found) => {
                     answer_lookup(&request, found, now_seconds, no_value);
+                    Ok(None)
+                }
+                Err(error) => {
+                    failure = Some(error);
                     Ok(None)
                 }
             }
         });
+        if let Some(error) = failure {
+            self.scratch.replace(stored);
+            return request.refuse(self.read_failed(id, &error));
+        }
         match outcome {
             Ok(None) => self.count(|counters| counters.reads_inline += 1),
-            Ok(Some((table, now_seconds))) => self.get_in_pool(request, table, stored.clone(), now_seconds, no_value),
+            Ok(Some((table, now_seconds))) => {
+                self.get_in_pool(request, id, table, stored.clone(), now_seconds, no_value);
+            }
             Err(refusal) => request.refuse(refusal),
         }
         self.scratch.replace(stored);
     }
 
-    fn get_in_pool(&self, request: Request, table: Table, stored: Vec<u8>, now_seconds: u32, no_value: bool) {
+    fn get_in_pool(
+        &self,
+        request: Request,
+        id: PartitionId,
+        table: Table,
+        stored: Vec<u8>,
+        now_seconds: u32,
+        no_value: bool,
+    ) {
         self.count(|counters| counters.reads_in_pool += 1);
         let job = move || table.read_row(&stored, now_seconds, ReadMode::Blocking).map(Lookup::into_owned);
         match self.shared.point_pool.run(job) {
             Err(_) => request.answer_status(Status::Busy),
-            Ok(done) => self.later(async move {
-                match done.await {
-                    Ok(found) => answer_lookup(&request, found, now_seconds, no_value),
-                    Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
-                }
-            }),
+            Ok(done) => {
+                let core = self.clone();
+                self.later(async move {
+                    match done.await {
+                        Ok(Ok(found)) => answer_lookup(&request, found, now_seconds, no_value),
+                        Ok(Err(error)) => {
+                            request.refuse(core.read_failed(id, &error));
+                            core.settle();
+                        }
+                        Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
+                    }
+                });
+            }
         }
+    }
+
+    /// A read that failed. If the files are not what was written, the copy is taken out of service, durably, with
+    /// the next settle.
+    fn read_failed(&self, id: PartitionId, error: &TableError) -> Refusal {
+        tracing::error!(partition = %id, %error, "a read failed");
+        let status = if error.is_damage() { Status::Damaged } else { Status::StorageFailed };
+        if error.is_damage() {
+            self.post(id, Event::Failed { status, reason: error.to_string() });
+        }
+        Refusal::new(status, error.to_string())
     }
 
     /// Answers a `MultiGet`.
@@ -111,6 +150,7 @@ impl Core {
                 RowsRequest::Keys { stored: get.sort_keys.iter().map(stored).collect(), bytes_max }
             };
             Ok(ReadPlan {
+                partition: partition.id,
                 table: partition.table.clone(),
                 request,
                 no_value: get.no_value,
@@ -133,7 +173,8 @@ impl Core {
                 count_only: scan.count_only,
             };
             let table = partition.table.clone();
-            Ok(ReadPlan { table, request, no_value: scan.no_value, now_seconds, key_prefix: 0 })
+            let no_value = scan.no_value;
+            Ok(ReadPlan { partition: partition.id, table, request, no_value, now_seconds, key_prefix: 0 })
         })
     }
 
@@ -142,33 +183,40 @@ impl Core {
             match plan.run(ReadMode::CacheOnly) {
                 Ok(Some(outcome)) => {
                     self.count(|counters| counters.scans_inline += 1);
-                    return answer_rows(&request, Ok(outcome), plan.key_prefix);
+                    return answer_rows(&request, outcome, plan.key_prefix);
                 }
                 Ok(None) => {}
-                Err(error) => return answer_rows(&request, Err(error), 0),
+                Err(error) => return request.refuse(self.read_failed(plan.partition, &error)),
             }
         }
         self.count(|counters| counters.scans_in_pool += 1);
         let plan = Arc::new(plan);
-        let key_prefix = plan.key_prefix;
+        let (id, key_prefix) = (plan.partition, plan.key_prefix);
         match self.shared.long_pool.run(move || plan.run(ReadMode::Blocking)) {
             Err(_) => request.answer_status(Status::Busy),
-            Ok(done) => self.later(async move {
-                match done.await {
-                    Ok(Ok(outcome)) => {
-                        let outcome = outcome.expect("a blocking read never answers that it would block");
-                        answer_rows(&request, Ok(outcome), key_prefix);
+            Ok(done) => {
+                let core = self.clone();
+                self.later(async move {
+                    match done.await {
+                        Ok(Ok(outcome)) => {
+                            let outcome = outcome.expect("a blocking read never answers that it would block");
+                            answer_rows(&request, outcome, key_prefix);
+                        }
+                        Ok(Err(error)) => {
+                            request.refuse(core.read_failed(id, &error));
+                            core.settle();
+                        }
+                        Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
                     }
-                    Ok(Err(error)) => answer_rows(&request, Err(error), 0),
-                    Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
-                }
-            }),
+                });
+            }
         }
     }
 }
 
 /// A checked read of several rows, ready to run on any thread.
 struct ReadPlan {
+    partition: PartitionId,
     table: Table,
     request: RowsRequest,
     no_value: bool,
@@ -254,25 +302,23 @@ impl ReadPlan {
     }
 }
 
-fn answer_lookup(request: &Request, found: Result<Lookup<'_>, TableError>, now_seconds: u32, no_value: bool) {
+fn answer_lookup(request: &Request, found: Lookup<'_>, now_seconds: u32, no_value: bool) {
     match found {
-        Ok(Lookup::Missing) => request.answer_status(Status::NotFound),
-        Ok(Lookup::Found { value, expiry_seconds }) => {
+        Lookup::Missing => request.answer_status(Status::NotFound),
+        Lookup::Found { value, expiry_seconds } => {
             let ttl_seconds = if expiry_seconds == 0 { -1 } else { i64::from(expiry_seconds) - i64::from(now_seconds) };
             let value = if no_value { &[][..] } else { &value };
             request.answer(Status::Ok, &GetReply { ttl_seconds }, value);
         }
-        Ok(Lookup::WouldBlock) => {
+        Lookup::WouldBlock => {
             request.refuse(Refusal::new(Status::Internal, "a blocking read answered that it would block"));
         }
-        Err(error) => request.refuse(read_failure(&error)),
     }
 }
 
-fn answer_rows(request: &Request, found: Result<Found, TableError>, key_prefix: usize) {
+fn answer_rows(request: &Request, found: Found, key_prefix: usize) {
     match found {
-        Err(error) => request.refuse(read_failure(&error)),
-        Ok(Found::Range(outcome)) => {
+        Found::Range(outcome) => {
             let rows: Vec<Row<'_>> = outcome
                 .rows
                 .iter()
@@ -280,7 +326,7 @@ fn answer_rows(request: &Request, found: Result<Found, TableError>, key_prefix: 
                 .collect();
             send_rows(request, &rows, outcome.count, outcome.complete, &outcome.resume_after, key_prefix);
         }
-        Ok(Found::Keys { rows: found, complete, resume_after }) => {
+        Found::Keys { rows: found, complete, resume_after } => {
             let rows: Vec<Row<'_>> = found
                 .iter()
                 .map(|row| Row { key: &row.key[key_prefix..], value: &row.value, expiry_seconds: row.expiry_seconds })
@@ -293,11 +339,6 @@ fn answer_rows(request: &Request, found: Result<Found, TableError>, key_prefix: 
 fn send_rows(request: &Request, rows: &[Row<'_>], count: u64, complete: bool, resume_after: &[u8], key_prefix: usize) {
     let resume_after = resume_after.get(key_prefix..).unwrap_or_default();
     request.answer(Status::Ok, &Rows { rows, count, complete, resume_after }, &[]);
-}
-
-fn read_failure(error: &TableError) -> Refusal {
-    tracing::error!(%error, "a read failed");
-    Refusal::new(Status::StorageFailed, error.to_string())
 }
 
 fn check_keys(partition: &Partition, hash_key: &[u8], sort_key: &[u8]) -> Result<(), Refusal> {

@@ -4,16 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::time::{Duration, Instant};
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
+use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
+use pegasus_engine::disk::disk_space;
 use pegasus_engine::identity::BootId;
-use pegasus_engine::log::Log;
+use pegasus_engine::log::{Log, LogError};
 use pegasus_replication::Event;
-use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, Runtime};
-use pegasus_wire::Durability;
+use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, RpcError, Runtime};
 use pegasus_wire::limits::CONNECTIONS_PER_CORE_MAX;
+use pegasus_wire::{Ballot, Durability, PartitionId};
 
 use super::partition::Partition;
 use super::{Core, CoreParts, State, session};
@@ -21,6 +24,11 @@ use crate::config::PinCpus;
 use crate::control::{ToCore, ToMeta};
 use crate::layout::{CoreRecovery, RecoveredCopy, Relocation};
 use crate::node::{NodeError, NodeShared};
+
+/// How long a port in use is asked for again.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts.
+const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Everything a core needs to start.
 pub struct CoreSetup {
@@ -85,9 +93,9 @@ impl Drop for AbortOnPanic {
 
 async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError>>) -> Result<(), NodeError> {
     let CoreSetup { shared, id, recovered, relocation, inbox, to_meta } = setup;
-    let CoreRecovery { log_options, log, copies } = recovered;
-    let log = Log::open(log_options, log).await.map_err(|error| NodeError::new(format!("log of core {id}"), error))?;
-    let endpoint = bind(&shared, id)?;
+    let CoreRecovery { log_options, log, copies, unfit } = recovered;
+    let log = Log::open(log_options, log).await.map_err(|error| log_not_opened(&shared, id, &error))?;
+    let endpoint = bind(&shared, id).await?;
     let boot_id = BootId::current().map_err(|error| NodeError::new("boot id", error))?;
     let core = Core(Rc::new(CoreParts {
         shared,
@@ -105,6 +113,7 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
         core.take_windows(&relocation).await?;
     }
     core.adopt(copies);
+    core.refuse(unfit);
     // Nobody listens only if the node gave up meanwhile; the inbox is closed then, too.
     let _ = started.send(Ok(id));
     let ticks = glommio::spawn_local(core.clone().tick_loop());
@@ -117,12 +126,36 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     Ok(())
 }
 
-fn bind(shared: &NodeShared, id: u16) -> Result<Endpoint, NodeError> {
+/// Why a log was not opened. A full disk shows itself as a write that came out too short.
+fn log_not_opened(shared: &NodeShared, id: u16, error: &LogError) -> NodeError {
+    let directory = &shared.config.data_directory;
+    let hint = match disk_space(directory) {
+        Ok(space) if space.free_bytes < shared.config.log.segment_bytes => format!(
+            "; the file system of {} is full: {} bytes are free, a log segment takes {} (log.segment_bytes)",
+            directory.display(),
+            space.free_bytes,
+            shared.config.log.segment_bytes
+        ),
+        _ => String::new(),
+    };
+    NodeError(format!("log of core {id}: {error}{hint}"))
+}
+
+/// Takes the core's port. A port in use is asked for again for a while: the sockets of a process that was killed
+/// live on until the kernel has taken down its ring, so a quick restart can come too early.
+async fn bind(shared: &NodeShared, id: u16) -> Result<Endpoint, NodeError> {
     let mut address = shared.config.listen;
     address.set_port(address.port() + id);
     let options = EndpointOptions { cluster: shared.cluster(), accepts: &[Alpn::Data, Alpn::Peer] };
-    Endpoint::bind(Runtime::glommio(), address, shared.identity.clone(), options)
-        .map_err(|error| NodeError::new(format!("core {id} cannot listen on {address}"), error))
+    let give_up = Instant::now() + PORT_PATIENCE;
+    loop {
+        match Endpoint::bind(Runtime::glommio(), address, shared.identity.clone(), options) {
+            Err(RpcError::AddressInUse { .. }) if Instant::now() < give_up => sleep(PORT_RETRY).await,
+            bound => {
+                return bound.map_err(|error| NodeError::new(format!("core {id} cannot listen on {address}"), error));
+            }
+        }
+    }
 }
 
 impl Core {
@@ -169,6 +202,13 @@ impl Core {
             state.partitions.insert(id, Partition::new(properties, id, incarnation, replica, table, flushed));
             self.log.set_flushed(id, flushed);
         }
+    }
+
+    /// Keeps apart the copies that nothing can be told of but that they are damaged.
+    fn refuse(&self, unfit: Vec<(PartitionId, String)>) {
+        // Their ballot is not known; none has this one.
+        let unfit = unfit.into_iter().map(|(id, problem)| (id, (Ballot(0), problem)));
+        self.state.borrow_mut().broken.extend(unfit);
     }
 
     async fn accept_loop(self) {

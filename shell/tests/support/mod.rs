@@ -45,14 +45,18 @@ impl TestCluster {
     /// Starts what does not run and waits until temp and stat serve.
     pub(crate) fn start(&self, cores: u16) {
         let (cores, offset) = (cores.to_string(), self.port_offset.to_string());
-        succeeded(&self.command("start", &["--cores", &cores, "--port-offset", &offset]));
+        self.start_with(&["--cores", &cores, "--port-offset", &offset]);
     }
 
     /// Starts what does not run, without waiting for tables (some may refuse to serve).
     pub(crate) fn start_without_tables(&self) {
+        self.start_with(&["--no-tables"]);
+    }
+
+    fn start_with(&self, arguments: &[&str]) {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            let output = self.command("start", &["--no-tables"]);
+            let output = self.command("start", arguments);
             // The sockets of a killed process live on for some milliseconds, until the kernel has taken down its ring.
             let port_in_use = String::from_utf8_lossy(&output.stderr).contains("another process uses");
             if !port_in_use || Instant::now() >= deadline {
