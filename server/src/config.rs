@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use pegasus_wire::limits::CORES_MAX;
 use serde::{Deserialize, Serialize};
 
+/// Tables are flushed for the log when three quarters of it are used and one segment is its reserve: with fewer than
+/// this, the reserve alone would be left before anything is flushed.
+const LOG_SEGMENTS_MIN: u64 = 5;
 /// Least memory for the block cache, and for memtables.
 const STORAGE_BYTES_MIN: usize = 1 << 20;
 
@@ -182,8 +185,9 @@ impl Config {
             self.log.segment_bytes >= 4 << 20 && self.log.segment_bytes.is_multiple_of(1 << 20),
             || format!("a multiple of 1 MiB, at least 4 MiB; got {}", self.log.segment_bytes),
         )?;
-        check("log.budget_bytes", self.log.budget_bytes >= 4 * self.log.segment_bytes, || {
-            format!("at least four segments ({}); got {}", 4 * self.log.segment_bytes, self.log.budget_bytes)
+        let budget_min = self.log.segment_bytes.saturating_mul(LOG_SEGMENTS_MIN);
+        check("log.budget_bytes", self.log.budget_bytes >= budget_min, || {
+            format!("at least {LOG_SEGMENTS_MIN} segments ({budget_min}); got {}", self.log.budget_bytes)
         })?;
         for (key, bytes) in [
             ("storage.block_cache_bytes", self.storage.block_cache_bytes),

@@ -160,8 +160,18 @@ async fn requests_for_the_wrong_place_or_without_sense_are_refused() {
     }
 
     // Ranges that make no sense, and one over what the engine keeps for itself.
-    for (start, stop) in [(&b"z"[..], &b"a"[..]), (b"\xFF\xFF", b""), (b"\xFF\xFFd", b"\xFF\xFFe"), (&[0xFF; 5000], b"")] {
-        let scan = Scan { partition: here, start, stop, start_inclusive: true, no_value: false, count_only: false, rows_max: 0 };
+    for (start, stop) in
+        [(&b"z"[..], &b"a"[..]), (b"\xFF\xFF", b""), (b"\xFF\xFFd", b"\xFF\xFFe"), (&[0xFF; 5000], b"")]
+    {
+        let scan = Scan {
+            partition: here,
+            start,
+            stop,
+            start_inclusive: true,
+            no_value: false,
+            count_only: false,
+            rows_max: 0,
+        };
         let answer = caller.call(MessageKind::SCAN, |out, header| FrameBuilder::append(out, header, &scan, &[])).await;
         assert_eq!(answer.header.status, Status::Ok, "{}", reason(&answer));
         assert_eq!(answer.body::<ArchivedRows<'_>>().unwrap().count.to_native(), 0, "{start:?} to {stop:?}");

@@ -8,16 +8,17 @@
 mod support;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pegasus_rpc::Role;
-use pegasus_wire::{PartitionId, Status};
+use pegasus_wire::messages::data::{RowOperation, Write};
+use pegasus_wire::{FrameBuilder, MessageKind, PartitionId, Status};
 use support::{Caller, PATIENCE, Process, Scene, node_command, reason, replica_program};
 
 /// First scene number of this program.
@@ -57,7 +58,8 @@ fn a_data_directory_that_cannot_be_used() {
     // Below a file, which not even root can write to.
     fs::write(scene.path("file"), "").unwrap();
     let below_file = scene.path("file").join("data");
-    let error = scene.failed_start(node_command(&scene.node_config("below", |table| set_directory(table, &below_file))));
+    let error =
+        scene.failed_start(node_command(&scene.node_config("below", |table| set_directory(table, &below_file))));
     contains_all(&error, &["cannot create the directory", below_file.to_str().unwrap()]);
 
     // Another process has it.
@@ -92,16 +94,22 @@ fn a_configuration_that_is_wrong() {
     let scene = Scene::new(SCENES + 2);
     let absent = scene.path("absent.toml");
     contains_all(&scene.failed_start(node_command(&absent)), &["cannot read", absent.to_str().unwrap()]);
-    let cases: [(&str, toml::Value, &[&str]); 6] = [
+    let cases: [(&str, toml::Value, &[&str]); 9] = [
         ("log_levle", "info".into(), &["unknown field", "log_levle"]),
         ("log_level", "a=b=c".into(), &["log_level"]),
         ("cores", 100_000.into(), &["cores"]),
         ("cores", 600.into(), &["cores", "512"]),
         ("listen", "127.0.0.1".into(), &["listen", "socket address"]),
         ("meta_servers", toml::Value::Array(Vec::new()), &["meta_servers", "at least one"]),
+        ("log.budget_bytes", (16 << 20).into(), &["log.budget_bytes", "at least 5 segments"]),
+        ("log.segment_bytes", 5_000_000.into(), &["log.segment_bytes", "multiple of 1 MiB"]),
+        ("storage.write_buffer_bytes", 1000.into(), &["storage.write_buffer_bytes", "at least"]),
     ];
     for (key, value, words) in cases {
-        let config = scene.node_config("wrong", |table| drop(table.insert(key.to_owned(), value)));
+        let config = scene.node_config("wrong", |table| match key.split_once('.') {
+            Some((section, key)) => drop(table[section].as_table_mut().unwrap().insert(key.to_owned(), value)),
+            None => drop(table.insert(key.to_owned(), value)),
+        });
         let mut node = Process::start(node_command(&config), scene.path("wrong.log"));
         let status = node.wait_for_end();
         let log = node.log();
@@ -310,15 +318,22 @@ fn a_file_system_too_small_to_start_on() {
     }
 }
 
-/// Writes numbered rows until one is refused; gives the number of those acknowledged, and the refusal.
-async fn write_until_refused(caller: &Caller, partition: PartitionId, from: u32) -> (u32, Status, String) {
+/// Writes numbered rows with pauses until one is refused; gives the number of those acknowledged, and the refusal.
+async fn write_until_refused(
+    caller: &Caller,
+    partition: PartitionId,
+    from: u32,
+    pause: Duration,
+) -> (u32, Status, String) {
     let deadline = Instant::now() + PATIENCE;
     for number in from.. {
         let set = caller.set(partition, &number.to_be_bytes(), &value_of(number)).await;
         match set.header.status {
             Status::Ok => assert!(Instant::now() < deadline, "{number} rows are written and none was refused"),
+            Status::Busy => panic!("row {number}: {}", reason(&set)),
             status => return (number, status, reason(&set)),
         }
+        tokio::time::sleep(pause).await;
     }
     unreachable!("the loop ends with a refusal")
 }
@@ -343,6 +358,31 @@ async fn expect_rows(caller: &Caller, partition: PartitionId, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_smallest_log_takes_any_number_of_writes() {
+    let scene = Scene::new(SCENES + 10);
+    let _meta = scene.start_meta();
+    let node = scene.start_node(&scene.node_config("node", |_| ()));
+    let partition = PartitionId::new(scene.make_table(1).await.table.table.0, 0);
+    let caller = scene.caller().await;
+    // Twice what it holds. While a table is flushed to make room, writes are told to come again.
+    let count = 2 * (20 << 20) / 20_000;
+    for number in 0..count {
+        let key = u32::to_be_bytes(number);
+        let value = value_of(number);
+        let operations = [RowOperation::Put { sort_key: b"s", value: &value, expiry_seconds: 0 }];
+        let write = Write { partition, hash_key: &key, operations: &operations };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &write, &[]);
+        let set = caller.call_until_not(MessageKind::WRITE, &[Status::Busy], build).await;
+        assert_eq!(set.header.status, Status::Ok, "row {number}: {}", reason(&set));
+    }
+    node.kill();
+    let node = scene.start_node(&scene.node_config("node", |_| ()));
+    scene.make_table(1).await;
+    expect_rows(&scene.caller().await, partition, count).await;
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn below_the_disk_reserve_writes_are_refused_and_reads_are_not() {
     let scene = Scene::new(SCENES + 8);
     let Some(disk) = SmallDisk::mount(scene.path("disk"), "size=96m") else { return };
@@ -358,8 +398,9 @@ async fn below_the_disk_reserve_writes_are_refused_and_reads_are_not() {
     for number in 0..20 {
         assert_eq!(caller.set(partition, &u32::to_be_bytes(number), &value_of(number)).await.header.status, Status::Ok);
     }
-    // disk.fill(8 << 20);
-    let (written, status, reason) = write_until_refused(&caller, partition, 20).await;
+    disk.fill(8 << 20);
+    // The node looks from time to time.
+    let (written, status, reason) = write_until_refused(&caller, partition, 20, Duration::from_millis(20)).await;
     assert_eq!(status, Status::StorageFailed, "{reason}");
     contains_all(&reason, &["disk", "reserve"]);
     expect_rows(&caller, partition, written).await;
@@ -374,7 +415,7 @@ async fn below_the_disk_reserve_writes_are_refused_and_reads_are_not() {
             break;
         }
         assert!(Instant::now() < deadline, "writes are still refused");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     expect_rows(&caller, partition, written + 1).await;
     assert!(!node.log().contains("panick"), "{}", node.log());
@@ -412,7 +453,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         written += 1;
     }
     disk.fill(0);
-    let (written, status, said) = write_until_refused(&caller, partition, written).await;
+    let (written, status, said) = write_until_refused(&caller, partition, written, Duration::ZERO).await;
     // The write that met the full disk may have been logged already. Those after it are refused, and say why.
     assert!(matches!(status, Status::StorageFailed | Status::OutcomeUnknown), "{status:?}: {said}");
     let refused = caller.set(partition, &written.to_be_bytes(), b"other").await;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
 use pegasus_client::{Client, Error, Table};
 use pegasus_wire::hash::partition_index;
@@ -288,12 +288,9 @@ async fn a_flipped_byte_in_a_log_takes_the_copies_it_hit_out_of_service() {
     let mut rows = Rows { known: rows.known, ..Rows::open(&cluster).await };
     rows.expect_all(&hit).await;
     rows.write("after", 100, 8, &hit).await;
-    for partition in &hit_record {
-        expect_refused(&cluster, &rows, partition, 1).await;
-    }
-    for partition in &hit_header {
-        expect_refused(&cluster, &rows, partition, 2).await;
-    }
+    let refused = hit_record.iter().map(|partition| (partition, 1));
+    let refused = refused.chain(hit_header.iter().map(|partition| (partition, 2)));
+    join_all(refused.map(|(partition, node)| expect_refused(&cluster, &rows, partition, node))).await;
 
     // It does not come back as if nothing had been: what is damaged stays so, and nothing else joins it.
     rows.client.close().await;

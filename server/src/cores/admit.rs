@@ -70,6 +70,9 @@ impl Core {
         let state = self.state.borrow();
         let partition = self.find(&state, id)?;
         check_write(partition, write)?;
+        if state.stopping {
+            return Err(Refusal::plain(Status::ShuttingDown));
+        }
         if state.log_failed {
             return Err(Refusal::new(
                 Status::StorageFailed,

@@ -1,6 +1,7 @@
 //! What the meta service tells this node to hold: new copies are made, known ones hear their configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pegasus_engine::descriptor::{CopyState, Descriptor, create_copy, table_directory};
 use pegasus_engine::table::{OpenMode, Table};
@@ -10,6 +11,9 @@ use pegasus_wire::{Ballot, Configuration, Decree, PartitionId, ReplicaIncarnatio
 
 use super::Core;
 use super::partition::Partition;
+
+/// Pause before a copy that could not be made is tried again.
+const MAKE_COPY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Takes an answer of the watch: the partitions this core owns, the tables, the nodes.
@@ -63,18 +67,15 @@ impl Core {
         };
         let incarnation = descriptor.incarnation;
         let shared = self.shared.clone();
-        let job = self.shared.long_pool.run(move || -> Result<Table, String> {
+        let make = move || -> Result<Table, String> {
             let directory =
                 create_copy(&shared.config.data_directory, &descriptor).map_err(|error| error.to_string())?;
             Table::open(&table_directory(&directory), &shared.tables, id, OpenMode::CreateIfMissing)
                 .map_err(|error| error.to_string())
-        });
+        };
         let core = self.clone();
         self.later(async move {
-            let opened = match job {
-                Ok(job) => job.await.unwrap_or_else(|panicked| Err(panicked.to_string())),
-                Err(busy) => Err(busy.to_string()),
-            };
+            let opened = core.insist(&core.shared.long_pool, make).await;
             {
                 let mut state = core.state.borrow_mut();
                 state.opening.remove(&id);
@@ -86,12 +87,22 @@ impl Core {
                         state.partitions.insert(id, partition);
                         state.events.push_back((id, Event::Assigned(configuration)));
                     }
-                    // The next answer of the watch, or the next start, tries again.
-                    Err(reason) => tracing::error!(partition = %id, %reason, "cannot make a copy"),
+                    Err(reason) => {
+                        tracing::error!(partition = %id, %reason, "cannot make a copy; it is tried again");
+                        state.later.push(Box::pin(core.clone().make_copy_later(id, table, configuration)));
+                    }
                 }
             }
             core.settle();
         });
+    }
+
+    /// Tries again to make a copy, unless it has come about meanwhile or the node stops.
+    async fn make_copy_later(self, id: PartitionId, table: TableProperties, configuration: Configuration) {
+        glommio::timer::sleep(MAKE_COPY_PAUSE).await;
+        if !self.state.borrow().stopping {
+            self.take_assignment(id, &table, &configuration);
+        }
     }
 
     /// A replica of this node.

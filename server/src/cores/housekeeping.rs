@@ -1,6 +1,7 @@
 //! What a core does besides requests: hears the log's progress, ticks, frees log segments, reports, stops.
 
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use glommio::timer::sleep;
 use pegasus_engine::log::LogProgress;
@@ -11,6 +12,8 @@ use pegasus_wire::{PartitionId, Status};
 use super::{Core, State, TICK};
 use crate::control::{CoreReport, Metric, PartitionReport};
 
+/// How long a core that stops waits for writes it has admitted.
+const DRAIN: Duration = Duration::from_secs(1);
 /// Ticks between two looks at the memory of all tables.
 const MEMORY_LOOK_TICKS: u64 = 10;
 /// Ticks between two looks at what RocksDB has flushed by itself.
@@ -66,10 +69,10 @@ impl Core {
         self.settle();
     }
 
-    /// Ticks until the core stops.
+    /// Ticks until its task is cancelled.
     pub(crate) async fn tick_loop(self) {
         let mut ticks = 0u64;
-        while !self.state.borrow().stopping {
+        loop {
             sleep(TICK).await;
             ticks += 1;
             {
@@ -246,13 +249,16 @@ impl Core {
 
     /// Stops the core in order: no new work, tables flushed so that the next start is quick, log closed.
     pub(crate) async fn stop(&self) {
+        self.state.borrow_mut().stopping = true;
+        self.drain_pending().await;
         {
             let mut state = self.state.borrow_mut();
-            state.stopping = true;
             let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
             state.events.extend(ids.into_iter().map(|id| (id, Event::Shutdown)));
         }
         self.settle();
+        // Answers that were just given leave before the connections are closed.
+        sleep(TICK).await;
         self.endpoint.close().await;
         let flushes: Vec<_> = {
             let state = self.state.borrow();
@@ -269,6 +275,15 @@ impl Core {
             self.state.borrow_mut().partitions.drain().map(|(_, partition)| partition.table).collect();
         if let Ok(job) = self.shared.long_pool.run(move || drop(closing)) {
             let _ = job.await;
+        }
+    }
+
+    /// Waits until every write that was admitted is answered, for a bounded time: the other members may be stopping
+    /// as well, and then it will not be.
+    async fn drain_pending(&self) {
+        let deadline = Instant::now() + DRAIN;
+        while self.state.borrow().pending.len() > 0 && Instant::now() < deadline {
+            sleep(TICK / 10).await;
         }
     }
 

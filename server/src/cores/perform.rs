@@ -1,8 +1,12 @@
 //! Carries out what replicas ask for. One match, one arm per effect; nothing here decides anything.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
 use pegasus_engine::log::{LogError, LogRecord, RecordKind as LogRecordKind};
-use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
+use pegasus_engine::pool::{BlockingPool, Busy};
+use pegasus_engine::table::{ApplyMode, ApplyOutcome};
 use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
 use pegasus_wire::messages::control::ProposeConfiguration;
 use pegasus_wire::messages::data::WriteReply;
@@ -15,6 +19,8 @@ use crate::control::ToMeta;
 
 /// Larger batches are applied in the pool: the core would run too long without yielding.
 const INLINE_APPLY_BYTES: usize = 256 * 1024;
+/// Pause before a job that must run is offered to a full pool again.
+const POOL_PATIENCE: Duration = Duration::from_millis(2);
 
 impl Core {
     /// Carries out the effects of one event, in order.
@@ -134,13 +140,7 @@ impl Core {
                 // Also an error means that the store before this one has ended.
                 let _ = turn.await;
             }
-            let stored = match core.shared.long_pool.run(move || descriptor.store(&directory)) {
-                Ok(job) => match job.await {
-                    Ok(stored) => stored.map_err(|error| error.to_string()),
-                    Err(panicked) => Err(panicked.to_string()),
-                },
-                Err(busy) => Err(busy.to_string()),
-            };
+            let stored = core.insist(&core.shared.long_pool, move || descriptor.store(&directory)).await;
             drop(finished);
             done(&core, stored);
             core.settle();
@@ -190,7 +190,8 @@ impl Core {
                 let table = partition.table.clone();
                 let core = self.clone();
                 state.later.push(Box::pin(async move {
-                    let outcome = core.apply_in_pool(table, mutations).await;
+                    let apply = move || table.apply(&mutations, ApplyMode::Blocking).map(|_| ());
+                    let outcome = core.insist(&core.shared.point_pool, apply).await;
                     core.post(id, applied(outcome, through));
                     core.settle();
                 }));
@@ -199,20 +200,29 @@ impl Core {
         }
     }
 
-    async fn apply_in_pool(&self, table: pegasus_engine::table::Table, mutations: Vec<Mutation>) -> Result<(), String> {
-        let mutations = std::sync::Arc::new(mutations);
+    /// Runs a job in a pool however full it is: what protocol and table need done has no other way, so it waits
+    /// its turn behind the reads.
+    pub(crate) async fn insist<T, E>(
+        &self,
+        pool: &BlockingPool,
+        job: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let job = Arc::new(job);
         loop {
-            let (table, batch) = (table.clone(), mutations.clone());
-            let job = move || table.apply(&batch, ApplyMode::Blocking).map(|_| ());
-            match self.shared.point_pool.run(job) {
-                Ok(job) => {
-                    return match job.await {
-                        Ok(applied) => applied.map_err(|error: TableError| error.to_string()),
+            let attempt = job.clone();
+            match pool.run(move || attempt()) {
+                Ok(running) => {
+                    return match running.await {
+                        Ok(done) => done.map_err(|error| error.to_string()),
                         Err(panicked) => Err(panicked.to_string()),
                     };
                 }
-                // The pool is full of reads; a committed mutation has no other way, so it waits its turn.
-                Err(_) => glommio::timer::sleep(std::time::Duration::from_millis(1)).await,
+                Err(Busy::Full { .. }) => glommio::timer::sleep(POOL_PATIENCE).await,
+                Err(closed @ Busy::ShuttingDown) => return Err(closed.to_string()),
             }
         }
     }

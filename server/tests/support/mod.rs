@@ -97,7 +97,7 @@ impl Scene {
     pub(crate) fn node_config(&self, name: &str, change: impl FnOnce(&mut toml::Table)) -> PathBuf {
         let text = format!(
             "name = \"{name}\"\nlisten = \"{}\"\nadmin_listen = \"{}\"\ncores = 1\ndata_directory = {:?}\n\
-             meta_servers = [\"{}\"]\n{}[log]\nsegment_bytes = 4194304\nbudget_bytes = 16777216\n[storage]\n",
+             meta_servers = [\"{}\"]\n{}[log]\nsegment_bytes = 4194304\nbudget_bytes = 20971520\n[storage]\n",
             self.node_address(),
             self.admin_address(),
             self.path("data"),
