@@ -115,7 +115,11 @@ fn log_to_stderr(level: &str) {
         "debug" | "trace" | "error" => level.to_owned(),
         _ => format!("{level},openraft=warn,quinn=warn"),
     };
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn fail(error: &ServerError) -> ExitCode {

@@ -219,7 +219,7 @@ fn check_io_uring() -> Result<(), NodeError> {
     let error = std::io::Error::last_os_error();
     let hint = match error.raw_os_error() {
         Some(libc::EPERM) => {
-            "io_uring is disabled; allow it (sysctl kernel.io_uring_disabled=0, in a container also its seccomp profile)"
+            "io_uring is disabled; allow it (sysctl kernel.io_uring_disabled=0; in a container its seccomp profile too)"
         }
         Some(libc::ENOSYS) => "this kernel has no io_uring; Linux 5.8 or later is needed",
         Some(libc::ENOMEM) => "the locked-memory limit (ulimit -l) must be at least 512 KiB for each core",

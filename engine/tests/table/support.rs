@@ -117,15 +117,29 @@ pub(crate) fn system_now_seconds() -> u32 {
     seconds_since_epoch(unix.as_micros() as u64)
 }
 
-/// What a crash leaves: the files of a table as they are while it is open.
+/// What a crash leaves: the files of a table as they are while it is open. RocksDB's background threads may delete a
+/// file in the middle of the copy; then it is taken again, since a crash is one moment.
 pub(crate) fn crash_image(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    for _ in 0..100 {
+        match try_crash_image(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("cannot copy {}: {error}", from.display()),
         }
     }
+    panic!("the files of {} never stayed the same for one copy", from.display());
+}
+
+fn try_crash_image(from: &Path, to: &Path) -> std::io::Result<()> {
+    let names = || -> std::io::Result<std::collections::BTreeSet<std::ffi::OsString>> {
+        std::fs::read_dir(from)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    std::fs::create_dir_all(to)?;
+    let before = names()?;
+    for name in before.iter().filter(|name| *name != "LOCK") {
+        std::fs::copy(from.join(name), to.join(name))?;
+    }
+    if names()? == before { Ok(()) } else { Err(std::io::ErrorKind::NotFound.into()) }
 }
 
 pub(crate) fn files_ending(directory: &Path, ending: &str) -> Vec<PathBuf> {

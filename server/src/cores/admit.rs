@@ -129,6 +129,10 @@ impl Core {
     /// Adds to a replica's refusal where the primary is.
     fn not_serving(&self, state: &State, partition: &Partition, status: Status) -> Refusal {
         let mut refusal = Refusal::plain(status);
+        if matches!(status, Status::NotServing | Status::NotEnoughMembers) {
+            let waits_for = partition.replica.describe().waits_for;
+            refusal.message = format!("{status}; the partition waits for {waits_for}");
+        }
         if status == Status::NotPrimary
             && let Some(primary) = partition.replica.configuration().primary
             && let Some(node) = state.nodes.get(&primary)

@@ -75,7 +75,7 @@ impl Core {
         };
         let core = self.clone();
         self.later(async move {
-            let opened = core.insist(&core.shared.long_pool, make).await;
+            let opened = core.insist(&core.shared.long_pool, make).await.flatten();
             {
                 let mut state = core.state.borrow_mut();
                 state.opening.remove(&id);

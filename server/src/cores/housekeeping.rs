@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use glommio::timer::sleep;
 use pegasus_engine::log::LogProgress;
+use pegasus_engine::table::TableError;
 use pegasus_replication::Event;
 use pegasus_wire::messages::control::ReplicaReport;
 use pegasus_wire::{PartitionId, Status};
 
+use super::perform::table_failed;
 use super::{Core, State, TICK};
 use crate::control::{CoreReport, Metric, PartitionReport};
 
@@ -148,10 +150,10 @@ impl Core {
         }
     }
 
-    fn then_flushed<E: std::fmt::Display + Send + 'static>(
+    fn then_flushed(
         &self,
         id: PartitionId,
-        job: impl FnOnce() -> Result<pegasus_wire::Decree, E> + Send + 'static,
+        job: impl FnOnce() -> Result<pegasus_wire::Decree, TableError> + Send + 'static,
     ) {
         let core = self.clone();
         let job = self.shared.long_pool.run(job);
@@ -168,9 +170,13 @@ impl Core {
                     partition.flushed = flushed;
                     core.log.set_flushed(id, flushed);
                 }
-                Ok(Err(error)) => tracing::error!(partition = %id, %error, "flush failed; it is tried again"),
+                // RocksDB takes no more writes after a failed flush until it is opened again; nothing is lost, the log
+                // has it.
+                Ok(Err(error)) => state.events.push_back((id, table_failed(&error))),
                 Err(reason) => tracing::debug!(partition = %id, %reason, "flush put off"),
             }
+            drop(state);
+            core.settle();
         });
     }
 

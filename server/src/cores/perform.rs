@@ -6,7 +6,7 @@ use std::time::Duration;
 use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
 use pegasus_engine::log::{LogError, LogRecord, RecordKind as LogRecordKind};
 use pegasus_engine::pool::{BlockingPool, Busy};
-use pegasus_engine::table::{ApplyMode, ApplyOutcome};
+use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
 use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
 use pegasus_wire::messages::control::ProposeConfiguration;
 use pegasus_wire::messages::data::WriteReply;
@@ -141,6 +141,7 @@ impl Core {
                 let _ = turn.await;
             }
             let stored = core.insist(&core.shared.long_pool, move || descriptor.store(&directory)).await;
+            let stored = stored.and_then(|stored| stored.map_err(|error| error.to_string()));
             drop(finished);
             done(&core, stored);
             core.settle();
@@ -192,11 +193,11 @@ impl Core {
                 state.later.push(Box::pin(async move {
                     let apply = move || table.apply(&mutations, ApplyMode::Blocking).map(|_| ());
                     let outcome = core.insist(&core.shared.point_pool, apply).await;
-                    core.post(id, applied(outcome, through));
+                    core.post(id, outcome.map_or_else(pool_failed, |outcome| applied(outcome, through)));
                     core.settle();
                 }));
             }
-            Err(error) => state.events.push_back((id, applied(Err(error.to_string()), through))),
+            Err(error) => state.events.push_back((id, applied(Err(error), through))),
         }
     }
 
@@ -206,21 +207,16 @@ impl Core {
         &self,
         pool: &BlockingPool,
         job: impl Fn() -> Result<T, E> + Send + Sync + 'static,
-    ) -> Result<T, String>
+    ) -> Result<Result<T, E>, String>
     where
         T: Send + 'static,
-        E: std::fmt::Display + Send + 'static,
+        E: Send + 'static,
     {
         let job = Arc::new(job);
         loop {
             let attempt = job.clone();
             match pool.run(move || attempt()) {
-                Ok(running) => {
-                    return match running.await {
-                        Ok(done) => done.map_err(|error| error.to_string()),
-                        Err(panicked) => Err(panicked.to_string()),
-                    };
-                }
+                Ok(running) => return running.await.map_err(|panicked| panicked.to_string()),
                 Err(Busy::Full { .. }) => glommio::timer::sleep(POOL_PATIENCE).await,
                 Err(closed @ Busy::ShuttingDown) => return Err(closed.to_string()),
             }
@@ -259,12 +255,22 @@ impl Core {
     }
 }
 
-fn applied(outcome: Result<(), String>, through: Decree) -> Event {
+fn applied(outcome: Result<(), TableError>, through: Decree) -> Event {
     match outcome {
         Ok(()) => Event::Applied { through },
         // A committed mutation that cannot be applied stops the replica; it is never skipped.
-        Err(reason) => Event::Failed { status: Status::StorageFailed, reason },
+        Err(error) => table_failed(&error),
     }
+}
+
+/// What a replica hears of a table that failed.
+pub(crate) fn table_failed(error: &TableError) -> Event {
+    let status = if error.is_damage() { Status::Damaged } else { Status::StorageFailed };
+    Event::Failed { status, reason: error.to_string() }
+}
+
+fn pool_failed(reason: String) -> Event {
+    Event::Failed { status: Status::StorageFailed, reason }
 }
 
 fn reply(state: &mut State, token: RequestToken, outcome: Result<Decree, Status>) {
