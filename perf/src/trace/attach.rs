@@ -1,6 +1,7 @@
 //! Attaching strace to threads and detaching it. Its lines are summed up as they come, so nothing grows.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -45,6 +46,14 @@ impl Attached {
             command.arg("-p").arg(thread.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec only `signal` is called, which is async-signal-safe. A shell starts its
+        // background jobs with SIGINT ignored, and a child would inherit that and never be interrupted.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command.spawn().map_err(Failure::at(format!("run {}", strace.display())))?;
         let lines = child.stderr.take().expect("the standard error was asked to be piped");
         let reader = thread::Builder::new().name("strace-reader".to_owned()).spawn(move || read_all(lines));
