@@ -1,9 +1,9 @@
 //! One core: an executor, its partitions, its log, its port.
 //!
-//! Everything here runs on one thread. State is one [`State`] behind a `RefCell` that is never borrowed across an
+//! Everything here runs on one thread. State is one `State` behind a `RefCell` that is never borrowed across an
 //! await. The only entry points are a batch of client frames, a frame of a replication stream, a completion (log,
 //! table, descriptor), a message of the administration thread, and the tick; each queues events and calls
-//! [`Core::settle`], which lets the replicas decide and carries out what they ask for, then wakes the log once.
+//! `Core::settle`, which lets the replicas decide and carries out what they ask for, then wakes the log once.
 //!
 //! ```text
 //!   session --+                         +-> log.append --> one write, one sync --> Logged
