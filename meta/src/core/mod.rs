@@ -8,7 +8,7 @@
 //!
 //! # Rules
 //!
-//! 1. [`apply`] is the only thing that changes a [`State`], and it is deterministic: the same commands in the same
+//! 1. `apply` is the only thing that changes a [`State`], and it is deterministic: the same commands in the same
 //!    order give the same bytes ([`State::encode`]). Which nodes are alive is an argument of the command that needs
 //!    it, never part of the state.
 //! 2. A configuration changes by compare-and-swap on its ballot, one ballot at a time. The meta service itself
@@ -22,7 +22,7 @@
 //! Members of a partition never change (no removal, no learner, no takeover): only the primary proposes, and only
 //! the same members under the next ballot. Tables are not dropped. Nodes are not forgotten on request.
 //!
-//! Reading order: [`State`], [`Command`], [`apply`], [`place`], [`query`].
+//! Reading order: [`State`], [`Command`], `apply`, [`place`], [`query`].
 
 mod apply;
 mod command;

@@ -11,7 +11,7 @@ use super::command::Report;
 /// Everything the meta service has decided.
 ///
 /// Invariants:
-/// - only [`super::apply`] changes it;
+/// - only `super::apply` changes it;
 /// - a table has exactly as many configurations as partitions, each with `replica_count` distinct members;
 /// - the ballot of a partition never falls, and rises by one at a time;
 /// - no two nodes have overlapping port ranges on one IP address;
