@@ -209,7 +209,7 @@ run_gate() {
     step "documents" env RUSTDOCFLAGS="-D warnings" cargo doc "${RELEASE[@]}" --no-deps --document-private-items
     step "rules" cargo test "${RELEASE[@]}" --test tidy
     step "simulator, $SIMULATOR_SECONDS s of seeds" \
-        cargo run --locked --package pegasus-sim -- --seconds "$SIMULATOR_SECONDS"
+        cargo run --locked --package pegasus-sim -- --seeds 1000000 --seconds "$SIMULATOR_SECONDS"
     echo
     echo "== all passed in $((SECONDS - started)) s"
 }
