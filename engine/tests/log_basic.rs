@@ -154,8 +154,8 @@ async fn fails_with(fault: LogFault, on_sync: bool) {
     let Err(LogError::Closed { reason }) = running.ended().await else { panic!("the log goes on") };
     assert_eq!(running.progress.get().synced, good);
     let operations = recorder.events.borrow().len();
-    let refused = running.log.append(mutation(0, 1, 3, vec![3]), Durability::Synced);
-    assert!(matches!(refused, Err(LogError::Closed { reason: again }) if again == reason));
+    let refused = running.log.append(mutation(0, 1, 3, vec![3]), Durability::Synced).unwrap_err();
+    assert!(matches!(refused.error, LogError::Closed { reason: again } if again == reason));
     running.log.submit();
     running.log.request_sync();
     assert!(running.log.closed().is_some() && running.log.statistics().closed.is_some());
@@ -187,8 +187,8 @@ fn a_dropped_writer_closes_the_log() {
         let other = log.clone();
         let task = glommio::spawn_local(async move { other.run(|_| {}).await });
         task.cancel().await;
-        let refused = log.append(mutation(0, 1, 1, vec![]), Durability::Synced);
-        assert!(matches!(refused, Err(LogError::Closed { .. })), "{refused:?}");
+        let refused = log.append(mutation(0, 1, 1, vec![]), Durability::Synced).unwrap_err();
+        assert!(matches!(refused.error, LogError::Closed { .. }), "{refused:?}");
         log.close().await;
     });
 }
@@ -202,8 +202,8 @@ fn a_closed_log_takes_nothing() {
         running.append(mutation(0, 1, 1, vec![1; 10]), Durability::Written);
         // Not submitted: closing writes and syncs it all the same.
         running.close().await;
-        let refused = log.append(mutation(0, 1, 2, vec![]), Durability::Synced);
-        assert!(matches!(refused, Err(LogError::Closed { .. })), "{refused:?}");
+        let refused = log.append(mutation(0, 1, 2, vec![]), Durability::Synced).unwrap_err();
+        assert!(matches!(refused.error, LogError::Closed { .. }), "{refused:?}");
         let statistics = log.statistics();
         assert_eq!((statistics.written, statistics.synced), (1, 1));
     });
@@ -216,8 +216,8 @@ fn too_large_is_refused_and_the_largest_is_taken() {
     let options = options(directory.path());
     on_executor(async {
         let running = Running::open(&options, &scope(1)).await;
-        let refused = running.log.append(mutation(0, 1, 1, vec![0; 64 * 1024]), Durability::Synced);
-        let Err(LogError::TooLarge { bytes, bytes_max }) = refused else { panic!("{refused:?}") };
+        let refused = running.log.append(mutation(0, 1, 1, vec![0; 64 * 1024]), Durability::Synced).unwrap_err();
+        let LogError::TooLarge { bytes, bytes_max } = refused.error else { panic!("{refused:?}") };
         let largest = 64 * 1024 - (bytes - bytes_max);
         let sequence = running.append(mutation(0, 1, 1, vec![9; largest]), Durability::Synced);
         running.log.submit();

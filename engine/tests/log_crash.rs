@@ -115,7 +115,7 @@ impl History {
             let bytes = if rng.chance(10) { rng.below(40_000) } else { rng.below(2_000) } as usize;
             let record = mutation(index, 1, decree.0, payload(index, decree.0 * 31 + rng.below(1 << 20), bytes));
             let durability = if rng.chance(60) { Durability::Synced } else { Durability::Written };
-            match running.log.append(record.clone(), durability) {
+            match running.log.append(record.clone(), durability).map_err(|refused| refused.error) {
                 Ok(sequence) => {
                     recorder.push(Event::Appended(record));
                     last.insert(partition(index), decree);

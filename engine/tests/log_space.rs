@@ -7,7 +7,7 @@ mod log_support;
 use std::path::Path;
 
 use log_support::*;
-use pegasus_engine::log::{LogError, LogOptions, LogSequence, RecoveryScope, recover};
+use pegasus_engine::log::{Log, LogError, LogOptions, LogSequence, RecoveryScope, recover};
 use pegasus_wire::{Decree, Durability};
 
 fn directory_bytes(directory: &Path) -> u64 {
@@ -17,7 +17,8 @@ fn directory_bytes(directory: &Path) -> u64 {
 /// Appends until the log is full; returns the highest decree taken.
 async fn fill(running: &Running, index: u32, from: u64) -> u64 {
     for decree in from.. {
-        match running.log.append(mutation(index, 1, decree, payload(index, decree, 20_000)), Durability::Written) {
+        let record = mutation(index, 1, decree, payload(index, decree, 20_000));
+        match running.log.append(record, Durability::Written).map_err(|refused| refused.error) {
             Ok(sequence) => {
                 running.log.submit();
                 running.written(sequence).await;
@@ -63,6 +64,32 @@ fn a_full_log_refuses_and_goes_on_once_flushed() {
         running.close().await;
     });
     assert_eq!(directory_bytes(directory.path()), 8 * SEGMENT_BYTES);
+}
+
+/// Appends a record that must be refused; what comes back is the very record, and its payload was not copied.
+fn refused(log: &Log, decree: u64, bytes: usize) -> LogError {
+    let record = mutation(0, 1, decree, payload(0, decree, bytes));
+    let given = record.clone();
+    let refused = log.append(record, Durability::Synced).expect_err("there is no room");
+    assert_eq!(refused.record, given);
+    assert_eq!(refused.record.payload.as_ptr(), given.payload.as_ptr());
+    refused.error
+}
+
+#[test]
+fn a_refused_record_comes_back_whole() {
+    let directory = disk_directory();
+    on_executor(async {
+        let running = Running::open(&prepared(directory.path()), &scope(1)).await;
+        assert!(matches!(refused(&running.log, 1, 64 * 1024), LogError::TooLarge { .. }));
+        let last = fill(&running, 0, 1).await;
+        let appended = running.log.statistics().appended;
+        assert!(matches!(refused(&running.log, last + 1, 20_000), LogError::Full { .. }));
+        let log = running.log.clone();
+        running.close().await;
+        assert!(matches!(refused(&log, last + 1, 10), LogError::Closed { .. }));
+        assert_eq!(log.statistics().appended, appended, "nothing that was refused counts as appended");
+    });
 }
 
 #[test]

@@ -69,7 +69,7 @@ mod tests {
         };
         assert_eq!(options.workload.mix.to_string(), "get=90,set=10");
         assert_eq!(options.rate, Some(500.0));
-        assert_eq!(options.servers.server_pids, [1, 2]);
+        assert_eq!(options.common.servers.server_pids, [1, 2]);
 
         let arguments = ["pegasus-perf", "limits", "--parts", "disk,rocksdb", "--depths", "1,8", "--seconds", "0.5"];
         let Command::Limits(options) = Arguments::try_parse_from(arguments).unwrap().command else {

@@ -9,24 +9,16 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::measure::measurement::per_operation_us;
 use crate::measure::{CpuSnapshot, CpuUse, LatencySummary, Measurement, ServerProcess, process_cpu};
-use crate::report::{Machine, OutputOptions, TextTable, count, measurement_table, microseconds};
-use crate::workload::options::{
-    ClusterOptions, ServerOptions, TableOptions, WorkloadOptions, parse_rate, parse_seconds,
-};
-use crate::workload::{Cluster, Driven, KeyChooser, Load, Pace, Phases, Prepared, client_runtime};
+use crate::report::{Machine, TextTable, count, measurement_table, microseconds};
+use crate::workload::options::{CommonOptions, WorkloadOptions, parse_rate, parse_seconds};
+use crate::workload::{Cluster, Driven, Load, Pace, Phases, Prepared, client_runtime};
 
 /// Options of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the cluster is.
+    /// The cluster, its servers, the rows, and where the results go.
     #[command(flatten)]
-    pub cluster: ClusterOptions,
-    /// Whose CPU time is read.
-    #[command(flatten)]
-    pub servers: ServerOptions,
-    /// The rows.
-    #[command(flatten)]
-    pub table: TableOptions,
+    pub common: CommonOptions,
     /// The operations.
     #[command(flatten)]
     pub workload: WorkloadOptions,
@@ -39,22 +31,20 @@ pub struct Options {
     /// How long to run before that
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     pub warmup_seconds: f64,
-    /// Where the results go
-    #[command(flatten)]
-    pub output: OutputOptions,
 }
 
 /// Runs the workload and shows the figures.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    let Options { common, workload, rate, seconds, warmup_seconds } = options;
     let machine = Machine::now();
-    let servers = options.servers.find()?;
-    let runtime = client_runtime(options.cluster.client_threads)?;
+    let servers = common.servers.find()?;
+    let runtime = client_runtime(common.cluster.client_threads)?;
     let report = runtime.block_on(async {
-        let workload = &options.workload;
-        let cluster = Cluster::connect(&options.cluster, usize::from(workload.connections)).await?;
-        options.output.progress("preparing the table");
-        let prepared = cluster.prepare(&workload.table_name(), workload.durability, &options.table).await?;
-        let figures = measure(&prepared, &load(options)?, phases(options), &servers).await;
+        let cluster = Cluster::connect(&common.cluster, usize::from(workload.connections)).await?;
+        let prepared = cluster.prepare_for(workload, common).await?;
+        let load = workload.load(common.table.keys, rate.map_or(Pace::Closed, Pace::Rate))?;
+        let phases = common.cluster.phases(Duration::from_secs_f64(*warmup_seconds), *seconds);
+        let figures = measure(&prepared, &load, phases, &servers).await;
         cluster.close().await;
         Ok::<Report, Failure>(Report {
             machine,
@@ -62,7 +52,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             figures: figures?,
         })
     })?;
-    options.output.emit(&report.text(), &report)
+    common.output.emit(&report.text(), &report)
 }
 
 /// Drives a load on a table and works out its figures, with the CPU time of these servers.
@@ -231,32 +221,14 @@ impl Report {
     }
 }
 
-fn load(options: &Options) -> Result<Load, Failure> {
-    let workload = &options.workload;
-    Ok(Load {
-        mix: workload.mix.clone(),
-        keys: KeyChooser::new(workload.distribution, options.table.keys)?,
-        depth: workload.depth,
-        pace: options.rate.map_or(Pace::Closed, Pace::Rate),
-    })
-}
-
-fn phases(options: &Options) -> Phases {
-    Phases {
-        warmup: Duration::from_secs_f64(options.warmup_seconds),
-        measured: Duration::from_secs_f64(options.seconds),
-        drain: options.cluster.timeout() + Duration::from_secs(1),
-    }
-}
-
 fn setting(options: &Options, servers: &[ServerProcess], loaded: u64) -> Setting {
-    let workload = &options.workload;
+    let Options { common, workload, .. } = options;
     Setting {
         table: workload.table_name(),
         mix: workload.mix.to_string(),
-        keys: options.table.keys,
+        keys: common.table.keys,
         loaded,
-        value_bytes: options.table.value_bytes,
+        value_bytes: common.table.value_bytes,
         distribution: format!("{:?}", workload.distribution).to_lowercase(),
         depth: workload.depth,
         connections: workload.connections,

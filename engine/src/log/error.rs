@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pegasus_wire::{Decree, PartitionId};
 
+use super::record::LogRecord;
 use crate::descriptor::FileError;
 
 /// A call of the log did not succeed.
@@ -18,8 +19,8 @@ pub enum LogError {
         /// What happened first.
         reason: Arc<str>,
     },
-    /// No room within the budget: the partitions that hold the oldest segments have to be flushed. The record was
-    /// not taken; the log stays open.
+    /// No room within the budget: the partitions that hold the oldest segments have to be flushed. The log stays
+    /// open.
     #[error("the log is full: {used_bytes} of {budget_bytes} bytes hold records that are not flushed")]
     Full {
         /// Bytes of segments that hold records.
@@ -27,7 +28,7 @@ pub enum LogError {
         /// The budget.
         budget_bytes: u64,
     },
-    /// The record is larger than one log write may be. The record was not taken; the log stays open.
+    /// The record is larger than one log write may be. The log stays open.
     #[error("a record of {bytes} bytes is larger than the {bytes_max} a log write takes")]
     TooLarge {
         /// Encoded size of the record.
@@ -69,6 +70,16 @@ pub enum LogError {
     /// The log's own small file could not be read or replaced.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// The log did not take a record: here it is, whole, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct AppendRefused {
+    /// The record as it was given.
+    pub record: LogRecord,
+    /// [`LogError::Closed`], [`LogError::Full`] or [`LogError::TooLarge`].
+    pub error: LogError,
 }
 
 impl LogError {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pegasus_wire::{Decree, Durability, PartitionId};
 
-use super::error::LogError;
+use super::error::{AppendRefused, LogError};
 use super::file::SegmentFile;
 use super::options::LogOptions;
 use super::record::LogRecord;
@@ -49,8 +49,8 @@ impl Log {
     /// [`Log::submit`].
     ///
     /// # Errors
-    /// [`LogError::Closed`], [`LogError::Full`] or [`LogError::TooLarge`]; the record was not taken.
-    pub fn append(&self, record: LogRecord, durability: Durability) -> Result<LogSequence, LogError> {
+    /// [`LogError::Closed`], [`LogError::Full`] or [`LogError::TooLarge`], with the record that was not taken.
+    pub fn append(&self, record: LogRecord, durability: Durability) -> Result<LogSequence, Box<AppendRefused>> {
         self.shared.state.borrow_mut().append(record, durability)
     }
 

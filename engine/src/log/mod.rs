@@ -60,7 +60,7 @@ mod walk;
 mod writer;
 
 pub use directory::LogDirectory;
-pub use error::LogError;
+pub use error::{AppendRefused, LogError};
 pub use file::{LogFault, LogHook, LogIo};
 pub use format::PartitionRange;
 pub use handle::Log;

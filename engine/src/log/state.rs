@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use pegasus_wire::{Decree, Durability, PartitionId};
 
-use super::error::LogError;
+use super::error::{AppendRefused, LogError};
 use super::format::{HEADER_BYTES_MAX, ListBuilder, PartitionRange, WriteHeader, whole_blocks};
 use super::index::{Index, WritePlace};
 use super::options::LogOptions;
@@ -124,8 +124,23 @@ impl State {
         }
     }
 
-    pub(super) fn append(&mut self, record: LogRecord, durability: Durability) -> Result<LogSequence, LogError> {
+    pub(super) fn append(
+        &mut self,
+        record: LogRecord,
+        durability: Durability,
+    ) -> Result<LogSequence, Box<AppendRefused>> {
         let bytes = record.encoded_bytes();
+        if let Err(error) = self.admit(bytes) {
+            return Err(Box::new(AppendRefused { record, error }));
+        }
+        self.pending_bytes += bytes;
+        self.pending.push_back((record, durability));
+        self.appended += 1;
+        Ok(LogSequence(self.appended))
+    }
+
+    /// Refuses a record of this size, or is sure that it finds room.
+    fn admit(&mut self, bytes: usize) -> Result<(), LogError> {
         self.check_open()?;
         if bytes > self.record_bytes_max {
             return Err(LogError::TooLarge { bytes, bytes_max: self.record_bytes_max });
@@ -137,10 +152,7 @@ impl State {
                 budget_bytes: self.space.budget_bytes(),
             });
         }
-        self.pending_bytes += bytes;
-        self.pending.push_back((record, durability));
-        self.appended += 1;
-        Ok(LogSequence(self.appended))
+        Ok(())
     }
 
     pub(super) fn check_open(&self) -> Result<(), LogError> {

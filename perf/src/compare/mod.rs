@@ -6,7 +6,6 @@
 
 pub mod judge;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use pegasus_wire::Durability;
@@ -14,27 +13,22 @@ use serde::Serialize;
 
 use crate::compare::judge::{Judged, Rail, judge, rails};
 use crate::failure::Failure;
-use crate::limits::{disk, echo, rocks};
+use crate::limits::{ProbeOptions, disk, echo, rocks};
 use crate::measure::{Measurement, ServerProcess, median};
-use crate::report::{Machine, OutputOptions, TextTable, count, microseconds, optional_microseconds, ratio};
+use crate::report::{Machine, TextTable, count, microseconds, optional_microseconds, ratio};
 use crate::run;
-use crate::workload::options::{ClusterOptions, ServerOptions, TableOptions, parse_seconds, table_of};
-use crate::workload::{
-    Cluster, Distribution, KeyChooser, Load, Mix, Operation, Pace, Phases, Prepared, client_runtime,
-};
+use crate::workload::options::{CommonOptions, parse_seconds, table_of};
+use crate::workload::{Cluster, Distribution, KeyChooser, Load, Mix, Operation, Pace, Prepared, client_runtime};
 
 /// Options of `compare`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the cluster is.
+    /// The cluster, its servers, the rows, and where the results go.
     #[command(flatten)]
-    pub cluster: ClusterOptions,
-    /// Whose CPU time is read.
+    pub common: CommonOptions,
+    /// What the limits are measured with.
     #[command(flatten)]
-    pub servers: ServerOptions,
-    /// The rows.
-    #[command(flatten)]
-    pub table: TableOptions,
+    pub probe: ProbeOptions,
     /// How often everything is measured
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
@@ -44,18 +38,6 @@ pub struct Options {
     /// How long each line of the limits is measured
     #[arg(long, default_value_t = 1.0, value_parser = parse_seconds)]
     pub limit_seconds: f64,
-    /// Bytes of each echo
-    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = crate::limits::parse_payload_bytes)]
-    pub payload_bytes: usize,
-    /// Bytes of each direct write; a multiple of 4096
-    #[arg(long, default_value_t = 4096, value_name = "BYTES", value_parser = crate::limits::parse_block_bytes)]
-    pub block_bytes: usize,
-    /// Directory for test files; should be on the file system the nodes use
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub directory: PathBuf,
-    /// Where the results go
-    #[command(flatten)]
-    pub output: OutputOptions,
 }
 
 /// What one round measured. The order of all rounds is the same.
@@ -116,20 +98,21 @@ pub struct Report {
 
 /// Measures the rounds and shows the medians.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    let CommonOptions { cluster, servers, table, output } = &options.common;
     let machine = Machine::now();
-    let servers = options.servers.require()?;
-    let runtime = client_runtime(options.cluster.client_threads)?;
+    let servers = servers.require()?;
+    let runtime = client_runtime(cluster.client_threads)?;
     let rounds = runtime.block_on(async {
-        let cluster = Cluster::connect(&options.cluster, 1).await?;
+        let cluster = Cluster::connect(cluster, 1).await?;
         let measured = measure_rounds(options, &cluster, &servers).await;
         cluster.close().await;
         measured
     })?;
     let median = median_round(&rounds)?;
-    let medians = judge(&median, options.table.replicas);
+    let medians = judge(&median, table.replicas);
     let rails = rails(&median);
-    let report = Report { machine, servers, replicas: options.table.replicas, rounds, medians, rails };
-    options.output.emit(&report.text(), &report)
+    let report = Report { machine, servers, replicas: table.replicas, rounds, medians, rails };
+    output.emit(&report.text(), &report)
 }
 
 async fn measure_rounds(
@@ -137,15 +120,16 @@ async fn measure_rounds(
     cluster: &Cluster,
     servers: &[ServerProcess],
 ) -> Result<Vec<Round>, Failure> {
+    let CommonOptions { table, output, .. } = &options.common;
     let mut tables = Vec::new();
     for durability in [Durability::Written, Durability::Synced] {
         let name = table_of(durability);
-        options.output.progress(&format!("preparing table {name}"));
-        tables.push((durability, cluster.prepare(&name, durability, &options.table).await?));
+        output.progress(&format!("preparing table {name}"));
+        tables.push((durability, cluster.prepare(&name, durability, table).await?));
     }
     let mut rounds = Vec::new();
     for round in 1..=options.rounds {
-        options.output.progress(&format!("round {round} of {}", options.rounds));
+        output.progress(&format!("round {round} of {}", options.rounds));
         let limits = measure_limits(options).await?;
         rounds.push(Round { limits, cluster: measure_cluster(options, &tables, servers).await? });
     }
@@ -154,13 +138,13 @@ async fn measure_rounds(
 
 async fn measure_limits(options: &Options) -> Result<Limits, Failure> {
     let seconds = Duration::from_secs_f64(options.limit_seconds);
-    let mut echoes = echo::measure(options.payload_bytes, &DEPTHS, seconds).await?.into_iter();
+    let ProbeOptions { payload_bytes, block_bytes, directory } = options.probe.clone();
+    let value_bytes = options.common.table.value_bytes;
+    let mut echoes = echo::measure(payload_bytes, &DEPTHS, seconds).await?.into_iter();
     let (Some(echo_alone), Some(echo_deep)) = (echoes.next(), echoes.next()) else {
         unreachable!("the echo is measured at each depth asked for");
     };
     // These two block, and the cluster's connections must be kept alive meanwhile.
-    let (directory, block_bytes, value_bytes) =
-        (options.directory.clone(), options.block_bytes, options.table.value_bytes);
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = disk::measure(&directory, block_bytes, seconds)?;
         Ok::<_, Failure>((disk, rocks::measure(&directory, value_bytes, seconds)?))
@@ -175,12 +159,8 @@ async fn measure_cluster(
     tables: &[(Durability, Prepared)],
     servers: &[ServerProcess],
 ) -> Result<Vec<ClusterLine>, Failure> {
-    let keys = KeyChooser::new(Distribution::Uniform, options.table.keys)?;
-    let phases = Phases {
-        warmup: WARMUP,
-        measured: Duration::from_secs_f64(options.seconds),
-        drain: options.cluster.timeout() + Duration::from_secs(1),
-    };
+    let keys = KeyChooser::new(Distribution::Uniform, options.common.table.keys)?;
+    let phases = options.common.cluster.phases(WARMUP, options.seconds);
     let mut lines = Vec::new();
     for (durability, table) in tables {
         for operation in [Operation::Get, Operation::Set] {

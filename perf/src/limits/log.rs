@@ -138,7 +138,7 @@ impl Appender {
             timestamp_micros: self.last.next().0,
             payload: self.payload.clone(),
         };
-        match self.log.append(record, durability) {
+        match self.log.append(record, durability).map_err(|refused| refused.error) {
             Ok(sequence) => {
                 self.last = self.last.next();
                 Ok(Some(sequence))

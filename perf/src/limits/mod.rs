@@ -32,6 +32,20 @@ pub enum Part {
     Rocksdb,
 }
 
+/// What the parts are measured with; `compare` measures them too.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProbeOptions {
+    /// Bytes of each echo
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = parse_payload_bytes)]
+    pub payload_bytes: usize,
+    /// Bytes of each direct write; a multiple of 4096
+    #[arg(long, default_value_t = 4096, value_name = "BYTES", value_parser = parse_block_bytes)]
+    pub block_bytes: usize,
+    /// Directory for test files; should be on the file system the nodes use
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
 /// Options of `limits`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -41,21 +55,15 @@ pub struct Options {
     /// How long each line is measured
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     pub seconds: f64,
-    /// Bytes of each echo
-    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = parse_payload_bytes)]
-    pub payload_bytes: usize,
+    /// What they are measured with.
+    #[command(flatten)]
+    pub probe: ProbeOptions,
     /// Echoes in flight
     #[arg(long, value_delimiter = ',', default_values_t = DEPTHS, value_name = "N", value_parser = parse_depth)]
     pub depths: Vec<usize>,
-    /// Bytes of each direct write; a multiple of 4096
-    #[arg(long, default_value_t = 4096, value_name = "BYTES", value_parser = parse_block_bytes)]
-    pub block_bytes: usize,
     /// Length of the values in the log and in RocksDB
     #[arg(long, default_value_t = 1000, value_name = "BYTES", value_parser = parse_value_bytes)]
     pub value_bytes: usize,
-    /// Directory for test files; should be on the file system the nodes use
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub directory: PathBuf,
     /// Threads of the echo client
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub client_threads: u16,
@@ -87,17 +95,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 fn measure(part: Part, options: &Options) -> Result<Vec<Measurement>, Failure> {
     let seconds = Duration::from_secs_f64(options.seconds);
-    let (payload_bytes, depths) = (options.payload_bytes, options.depths.as_slice());
+    let ProbeOptions { payload_bytes, block_bytes, ref directory } = options.probe;
+    let depths = options.depths.as_slice();
     match part {
         Part::Echo => client_runtime(options.client_threads)?.block_on(echo::measure(payload_bytes, depths, seconds)),
         Part::Tcp => client_runtime(options.client_threads)?.block_on(tcp::measure(payload_bytes, depths, seconds)),
         Part::Disk => {
-            let figures = disk::measure(&options.directory, options.block_bytes, seconds)?;
+            let figures = disk::measure(directory, block_bytes, seconds)?;
             Ok(vec![figures.write, figures.sync, figures.pair])
         }
-        Part::Log => log::measure(&options.directory, options.value_bytes, &LOG_DEPTHS, seconds),
+        Part::Log => log::measure(directory, options.value_bytes, &LOG_DEPTHS, seconds),
         Part::Rocksdb => {
-            let figures = rocks::measure(&options.directory, options.value_bytes, seconds)?;
+            let figures = rocks::measure(directory, options.value_bytes, seconds)?;
             Ok(vec![figures.put, figures.get_recent, figures.get_cached])
         }
     }

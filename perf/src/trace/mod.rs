@@ -17,24 +17,18 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::measure::ServerProcess;
 use crate::measure::process::{thread_group, thread_stats};
-use crate::report::{Machine, OutputOptions, TextTable, count, microseconds};
+use crate::report::{Machine, TextTable, count, microseconds};
 use crate::trace::attach::{Attached, Traced};
 use crate::trace::summary::Summary;
-use crate::workload::options::{ClusterOptions, ServerOptions, TableOptions, WorkloadOptions, parse_seconds};
-use crate::workload::{Cluster, KeyChooser, Load, Pace, Phases, client_runtime, drive};
+use crate::workload::options::{CommonOptions, WorkloadOptions, parse_seconds};
+use crate::workload::{Cluster, Pace, client_runtime, drive};
 
 /// Options of `trace`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the cluster is.
+    /// The cluster, its servers, the rows, and where the results go.
     #[command(flatten)]
-    pub cluster: ClusterOptions,
-    /// Whose threads are traced.
-    #[command(flatten)]
-    pub servers: ServerOptions,
-    /// The rows.
-    #[command(flatten)]
-    pub table: TableOptions,
+    pub common: CommonOptions,
     /// The operations.
     #[command(flatten)]
     pub workload: WorkloadOptions,
@@ -47,9 +41,6 @@ pub struct Options {
     /// The strace program
     #[arg(long, default_value = "strace", value_name = "PROGRAM")]
     pub strace: PathBuf,
-    /// Where the results go
-    #[command(flatten)]
-    pub output: OutputOptions,
 }
 
 /// A thread to trace.
@@ -88,9 +79,9 @@ pub struct Report {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let machine = Machine::now();
     attach::check(&options.strace)?;
-    let servers = options.servers.require()?;
+    let servers = options.common.servers.require()?;
     let threads = serving_threads(&servers, &options.thread_prefix)?;
-    let runtime = client_runtime(options.cluster.client_threads)?;
+    let runtime = client_runtime(options.common.cluster.client_threads)?;
     let (traced, operations, errors) = runtime.block_on(trace_under_load(options, &threads))?;
     let Traced { summary, messages } = traced;
     if summary.calls.is_empty() {
@@ -99,24 +90,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let kernel_workers = kernel_workers(&servers)?;
     let seconds = options.seconds;
     let report = Report { machine, threads, seconds, operations, errors, summary, kernel_workers, messages };
-    options.output.emit(&report.text(), &report)
+    options.common.output.emit(&report.text(), &report)
 }
 
 /// Runs the load and traces while it is measured; returns the calls and how many operations were done and failed.
 async fn trace_under_load(options: &Options, threads: &[ServingThread]) -> Result<(Traced, u64, u64), Failure> {
-    let workload = &options.workload;
-    let cluster = Cluster::connect(&options.cluster, usize::from(workload.connections)).await?;
-    options.output.progress("preparing the table");
-    let prepared = cluster.prepare(&workload.table_name(), workload.durability, &options.table).await?;
-    let keys = KeyChooser::new(workload.distribution, options.table.keys)?;
-    let load = Load { mix: workload.mix.clone(), keys, depth: workload.depth, pace: Pace::Closed };
-    let phases = Phases {
-        warmup: WARMUP,
-        measured: Duration::from_secs_f64(options.seconds),
-        drain: options.cluster.timeout() + Duration::from_secs(1),
-    };
+    let Options { common, workload, seconds, .. } = options;
+    let cluster = Cluster::connect(&common.cluster, usize::from(workload.connections)).await?;
+    let prepared = cluster.prepare_for(workload, common).await?;
+    let load = workload.load(common.table.keys, Pace::Closed)?;
+    let phases = common.cluster.phases(WARMUP, *seconds);
     let numbers: Vec<u32> = threads.iter().map(|thread| thread.thread).collect();
-    options.output.progress(&format!("tracing {} threads for {} s", numbers.len(), options.seconds));
+    common.output.progress(&format!("tracing {} threads for {seconds} s", numbers.len()));
 
     let mut attached = None;
     let driven = prepared

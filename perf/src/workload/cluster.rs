@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::workload::drive::{Driven, Pace, Phases, drive};
 use crate::workload::keys::{KeyChooser, hash_key};
 use crate::workload::mix::{Mix, Operation};
-use crate::workload::options::{ClusterOptions, TableOptions};
+use crate::workload::options::{ClusterOptions, CommonOptions, TableOptions, WorkloadOptions};
 use crate::workload::record::Outcome;
 
 /// Connected clients.
@@ -59,6 +59,12 @@ impl Cluster {
         let value = value_of(options.value_bytes);
         let loaded = load(&tables[0], options.keys, &value).await?;
         Ok(Prepared { tables, value, loaded })
+    }
+
+    /// Prepares the table of a workload.
+    pub async fn prepare_for(&self, workload: &WorkloadOptions, common: &CommonOptions) -> Result<Prepared, Failure> {
+        common.output.progress("preparing the table");
+        self.prepare(&workload.table_name(), workload.durability, &common.table).await
     }
 
     /// Ends all connections.

@@ -9,8 +9,28 @@ use pegasus_wire::limits::VALUE_BYTES_MAX;
 
 use crate::failure::Failure;
 use crate::measure::{ServerProcess, servers};
-use crate::workload::keys::{Distribution, KEYS_MAX};
+use crate::report::OutputOptions;
+use crate::workload::cluster::Load;
+use crate::workload::drive::{Pace, Phases};
+use crate::workload::keys::{Distribution, KEYS_MAX, KeyChooser};
 use crate::workload::mix::Mix;
+
+/// What every command on a cluster is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommonOptions {
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+    /// Which processes are looked at.
+    #[command(flatten)]
+    pub servers: ServerOptions,
+    /// The rows.
+    #[command(flatten)]
+    pub table: TableOptions,
+    /// Where the results go.
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
 
 /// Where the cluster is.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,9 +71,15 @@ impl ClusterOptions {
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
+
+    /// The phases of a drive on this cluster; what is in flight at the end has the time it may take.
+    pub fn phases(&self, warmup: Duration, measured_seconds: f64) -> Phases {
+        let measured = Duration::from_secs_f64(measured_seconds);
+        Phases { warmup, measured, drain: self.timeout() + DRAIN_RESERVE }
+    }
 }
 
-/// Which processes the server CPU time is read from.
+/// Which processes the server CPU time is read from, or whose threads are traced.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerOptions {
     /// Process ids of the storage nodes, separated by commas
@@ -131,6 +157,12 @@ impl WorkloadOptions {
     pub fn table_name(&self) -> String {
         self.table.clone().unwrap_or_else(|| table_of(self.durability))
     }
+
+    /// The load on a table with this many rows.
+    pub fn load(&self, keys: u64, pace: Pace) -> Result<Load, Failure> {
+        let keys = KeyChooser::new(self.distribution, keys)?;
+        Ok(Load { mix: self.mix.clone(), keys, depth: self.depth, pace })
+    }
 }
 
 /// The table a durability is measured with unless another is named.
@@ -176,6 +208,8 @@ fn parse_within(text: &str, least: usize, most: usize) -> Result<usize, String> 
 
 /// Most operations in flight.
 pub const DEPTH_MAX: usize = 65_536;
+/// For an operation to be told that its time is over.
+const DRAIN_RESERVE: Duration = Duration::from_secs(1);
 /// A day: every command ends by itself.
 const SECONDS_MAX: f64 = 86_400.0;
 const META_DEFAULT: &str = "127.0.0.1:34601";
@@ -200,6 +234,14 @@ mod tests {
         assert!(parse_rate("0").is_err() && parse_rate("nan").is_err() && parse_rate("inf").is_err());
         assert_eq!(parse_value_bytes("0"), Ok(0));
         assert!(parse_value_bytes(&(VALUE_BYTES_MAX + 1).to_string()).is_err());
+    }
+
+    #[test]
+    fn operations_in_flight_at_the_end_have_their_time() {
+        let cluster = ClusterOptions { meta: vec![], tls: None, timeout_ms: 700, client_threads: 1 };
+        let phases = cluster.phases(Duration::from_secs(2), 0.5);
+        assert_eq!((phases.warmup, phases.measured), (Duration::from_secs(2), Duration::from_millis(500)));
+        assert!(phases.drain > cluster.timeout());
     }
 
     #[test]

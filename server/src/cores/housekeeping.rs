@@ -10,7 +10,7 @@ use pegasus_replication::Event;
 use pegasus_wire::messages::control::ReplicaReport;
 use pegasus_wire::{PartitionId, Status};
 
-use super::perform::table_failed;
+use super::perform::{pool_failed, table_failed};
 use super::{Core, State, TICK};
 use crate::control::{CoreReport, Metric, PartitionReport};
 
@@ -87,7 +87,7 @@ impl Core {
             for id in self.log.pressure() {
                 self.flush_for_log(id);
             }
-            if self.id == 0 && ticks.is_multiple_of(MEMORY_LOOK_TICKS) {
+            if ticks.is_multiple_of(MEMORY_LOOK_TICKS) {
                 self.relieve_memory();
             }
             if ticks.is_multiple_of(FLUSHED_LOOK_TICKS) {
@@ -98,43 +98,49 @@ impl Core {
 
     /// Flushes a table whose unflushed mutations hold the oldest log segments.
     fn flush_for_log(&self, id: PartitionId) {
-        let table = {
-            let mut state = self.state.borrow_mut();
-            let Some(partition) = state.partitions.get_mut(&id) else {
-                // Records of a copy that is gone hold nothing.
-                drop(state);
-                return self.log.forget(id);
-            };
-            if partition.flushing || partition.problem.is_some() {
-                return;
-            }
-            partition.flushing = true;
-            let table = partition.table.clone();
-            state.counters.flushes_for_log += 1;
-            table
-        };
-        let job = move || table.flush();
-        self.then_flushed(id, job);
+        if !self.state.borrow().partitions.contains_key(&id) {
+            // Records of a copy that is gone hold nothing.
+            return self.log.forget(id);
+        }
+        if self.flush(id) {
+            self.count(|counters| counters.flushes_for_log += 1);
+        }
     }
 
-    /// While the node's tables hold too much in memory: flushes the one that holds most. By itself RocksDB would
-    /// flush the table that is written to, however small it is. Core 0 does this for the node.
+    /// While the node's tables hold too much in memory: flushes the one that holds most, if it is of this core. By
+    /// itself RocksDB would flush the table that is written to, however small it is.
     fn relieve_memory(&self) {
         let tables = self.shared.tables.clone();
-        let job = self.shared.long_pool.run(move || match tables.memory_pressure() {
-            Some(table) => table.flush().map(|_| ()),
-            None => Ok(()),
-        });
+        // The handle stays in the pool: to drop the last one closes the table's files.
+        let fullest = self.shared.long_pool.run(move || tables.memory_pressure().map(|table| table.partition()));
+        let core = self.clone();
         self.later(async move {
-            if let Ok(job) = job
-                && let Ok(Err(error)) = job.await
+            if let Ok(fullest) = fullest
+                && let Ok(Some(id)) = fullest.await
+                && core.flush(id)
             {
-                tracing::error!(%error, "a flush to free memory failed; it is tried again");
+                core.count(|counters| counters.flushes_for_memory += 1);
             }
         });
     }
 
-    /// Asks every table what RocksDB has flushed by itself meanwhile.
+    /// Flushes a table of this core in the pool. False if that goes on already, or the copy is out of service.
+    fn flush(&self, id: PartitionId) -> bool {
+        let table = {
+            let mut state = self.state.borrow_mut();
+            let Some(partition) = state.partitions.get_mut(&id) else { return false };
+            if partition.flushing || partition.problem.is_some() {
+                return false;
+            }
+            partition.flushing = true;
+            partition.table.clone()
+        };
+        self.then_flushed(id, move || table.flush());
+        true
+    }
+
+    /// Asks every table what RocksDB has flushed by itself meanwhile. Those out of service too: RocksDB tries a flush
+    /// that met a full disk again once there is room, and then the log need not keep their records any more.
     fn look_at_flushed(&self) {
         let tables: Vec<_> = {
             let mut state = self.state.borrow_mut();
@@ -159,21 +165,27 @@ impl Core {
         let job = self.shared.long_pool.run(job);
         self.later(async move {
             let flushed = match job {
-                Ok(job) => job.await.map_err(|panicked| panicked.to_string()),
-                Err(busy) => Err(busy.to_string()),
+                Ok(job) => match job.await {
+                    Ok(flushed) => flushed.map(Some).map_err(|error| table_failed(&error)),
+                    Err(panicked) => Err(pool_failed(panicked.to_string())),
+                },
+                Err(busy) => {
+                    tracing::debug!(partition = %id, %busy, "flush put off");
+                    Ok(None)
+                }
             };
             let mut state = core.state.borrow_mut();
             let Some(partition) = state.partitions.get_mut(&id) else { return };
             partition.flushing = false;
             match flushed {
-                Ok(Ok(flushed)) => {
+                Ok(Some(flushed)) => {
                     partition.flushed = flushed;
                     core.log.set_flushed(id, flushed);
                 }
-                // RocksDB takes no more writes after a failed flush until it is opened again; nothing is lost, the log
-                // has it.
-                Ok(Err(error)) => state.events.push_back((id, table_failed(&error))),
-                Err(reason) => tracing::debug!(partition = %id, %reason, "flush put off"),
+                Ok(None) => {}
+                // RocksDB takes no more writes after a failed flush: the copy is out of service until the node
+                // restarts. Nothing is lost, the log has it.
+                Err(failed) => state.events.push_back((id, failed)),
             }
             drop(state);
             core.settle();

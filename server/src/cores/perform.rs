@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
-use pegasus_engine::log::{LogError, LogRecord, RecordKind as LogRecordKind};
+use pegasus_engine::log::{AppendRefused, LogError, LogRecord, RecordKind as LogRecordKind};
 use pegasus_engine::pool::{BlockingPool, Busy};
 use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
 use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
@@ -88,22 +88,23 @@ impl Core {
     /// Hands a record to the log. While the log has no room it waits in line, with all that come after it: room
     /// comes when tables are flushed. The line is bounded by the windows of this core's partitions.
     fn append_now(&self, state: &mut State, append: StalledAppend) {
-        let id = append.record.partition;
-        match self.log.append(append.record.clone(), append.durability) {
+        let StalledAppend { record, durability, token } = append;
+        let partition = record.partition;
+        match self.log.append(record, durability).map_err(|refused| *refused) {
             Ok(sequence) => {
-                let wait = LogWait { sequence, partition: id, token: append.token };
-                match append.durability {
+                let wait = LogWait { sequence, partition, token };
+                match durability {
                     Durability::Synced => state.waiting_synced.push_back(wait),
                     Durability::Written => state.waiting_written.push_back(wait),
                 }
             }
-            Err(LogError::Full { .. }) => {
+            Err(AppendRefused { record, error: LogError::Full { .. } }) => {
                 state.counters.appends_stalled += 1;
-                state.stalled.push_front(append);
+                state.stalled.push_front(StalledAppend { record, durability, token });
             }
-            Err(error) => {
+            Err(AppendRefused { error, .. }) => {
                 let reason = error.to_string();
-                state.events.push_back((id, Event::Failed { status: Status::StorageFailed, reason }));
+                state.events.push_back((partition, Event::Failed { status: Status::StorageFailed, reason }));
             }
         }
     }
@@ -265,11 +266,16 @@ fn applied(outcome: Result<(), TableError>, through: Decree) -> Event {
 
 /// What a replica hears of a table that failed.
 pub(crate) fn table_failed(error: &TableError) -> Event {
-    let status = if error.is_damage() { Status::Damaged } else { Status::StorageFailed };
-    Event::Failed { status, reason: error.to_string() }
+    if error.is_damage() {
+        return Event::Failed { status: Status::Damaged, reason: error.to_string() };
+    }
+    // What the table lacks is in the log, and is applied again when the node starts.
+    let reason = format!("{error}; make room on the disk or mend it, then restart the node");
+    Event::Failed { status: Status::StorageFailed, reason }
 }
 
-fn pool_failed(reason: String) -> Event {
+/// What a replica hears when a job of its copy panicked or found no pool.
+pub(crate) fn pool_failed(reason: String) -> Event {
     Event::Failed { status: Status::StorageFailed, reason }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) acknowledgements_sent: u64,
     /// Tables flushed so that the log could be freed.
     pub(crate) flushes_for_log: u64,
+    /// Tables flushed because all tables together held too much in memory.
+    pub(crate) flushes_for_memory: u64,
     /// How long the core ran without yielding, in microseconds.
     runs: Histogram<u64>,
 }
@@ -54,6 +56,7 @@ impl Default for Counters {
             prepares_sent: 0,
             acknowledgements_sent: 0,
             flushes_for_log: 0,
+            flushes_for_memory: 0,
             runs: Histogram::new_with_bounds(1, 60_000_000, 2).expect("constant bounds are valid"),
         }
     }
@@ -82,6 +85,7 @@ impl Counters {
             metric("prepares_sent_total", "Prepares sent to secondaries.", self.prepares_sent),
             metric("acknowledgements_sent_total", "Acknowledgements sent to primaries.", self.acknowledgements_sent),
             metric("flushes_for_log_total", "Table flushes that free log segments.", self.flushes_for_log),
+            metric("flushes_for_memory_total", "Table flushes that free memory.", self.flushes_for_memory),
             metric("run_length_p50_microseconds", "Median run without yielding.", self.runs.value_at_quantile(0.5)),
             metric(
                 "run_length_p99_microseconds",

@@ -2,6 +2,8 @@
 //! certificates; and a connection that sends whatever a test wants.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod small_disk;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,6 +20,8 @@ use tempfile::TempDir;
 
 /// A bound on everything that is awaited; far above what it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at something that tells nobody when it changes.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Ports of one scene.
 const PORTS: u16 = 16;
 /// Below the ports that the kernel hands out for outgoing connections.
@@ -146,22 +150,24 @@ impl Scene {
     /// A client's connection to the node's only core.
     pub(crate) async fn caller(&self) -> Caller {
         let endpoint = Endpoint::client(Runtime::tokio(), self.identity(Role::Client)).expect("an endpoint");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Caller::connect(&endpoint, self.node_address(), Role::Replica, Alpn::Data).await {
-                Ok(caller) => return caller,
-                Err(error) => assert!(Instant::now() < deadline, "no connection: {error}"),
-            }
-        }
+        eventually("a connection to the node", Instant::now() + PATIENCE, async || {
+            let connected = Caller::connect(&endpoint, self.node_address(), Role::Replica, Alpn::Data).await;
+            connected.map_err(|error| error.to_string())
+        })
+        .await
     }
 
     /// Makes a table on the one node, once it has arrived, and waits until it serves.
     pub(crate) async fn make_table(&self, partition_count: u32) -> TableReply {
+        self.make_named_table("table", partition_count).await
+    }
+
+    pub(crate) async fn make_named_table(&self, name: &str, partition_count: u32) -> TableReply {
         let endpoint = Endpoint::client(Runtime::tokio(), self.identity(Role::Client)).expect("an endpoint");
         let meta =
             Caller::connect(&endpoint, self.meta_address(), Role::Meta, Alpn::Meta).await.expect("the meta server");
         let question = CreateTable {
-            name: "table".to_owned(),
+            name: name.to_owned(),
             partition_count,
             replica_count: 1,
             durability: Durability::Synced,
@@ -312,15 +318,12 @@ impl Caller {
         statuses: &[Status],
         build: impl Fn(&mut Vec<u8>, FrameHeader),
     ) -> Frame {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        eventually("another status", Instant::now() + PATIENCE, async || {
             let frame = self.call(kind, &build).await;
-            if !statuses.contains(&frame.header.status) {
-                return frame;
-            }
-            assert!(Instant::now() < deadline, "still {:?}: {}", frame.header.status, reason(&frame));
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            let status = frame.header.status;
+            if statuses.contains(&status) { Err(format!("{kind}: {status:?}: {}", reason(&frame))) } else { Ok(frame) }
+        })
+        .await
     }
 
     async fn wait_until_serving(&self, partition: PartitionId) {
@@ -351,6 +354,33 @@ impl Caller {
         let get = Get { partition, hash_key, sort_key, no_value: false };
         self.call(MessageKind::GET, |out, header| FrameBuilder::append(out, header, &get, &[])).await
     }
+}
+
+/// Looks again, after a pause, until there is what is waited for; only for what cannot be awaited. Panics when there is
+/// still none at the deadline, with why.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    deadline: Instant,
+    mut condition: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    loop {
+        match condition().await {
+            Ok(found) => return found,
+            Err(missing) => assert!(Instant::now() < deadline, "there is still not {what}: {missing}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+pub(crate) fn contains_all(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{text:?} does not say {word:?}");
+    }
+}
+
+/// Points a configuration to a data directory.
+pub(crate) fn set_directory(table: &mut toml::Table, directory: &Path) {
+    table.insert("data_directory".to_owned(), directory.to_str().expect("UTF-8").into());
 }
 
 /// The explanation in an answer.
