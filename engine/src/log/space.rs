@@ -84,9 +84,17 @@ impl Space {
         let needed = record_bytes as u64 + writes * (HEADER_BYTES_MAX + BLOCK_BYTES) as u64;
         let present = self.current().map_or(0, |segment| segment.bytes - segment.end);
         let free = self.free.iter().skip(1).map(|segment| segment.bytes - SEGMENT_DATA_OFFSET);
-        // At the end of each segment as much as one write is lost.
-        let room: u64 = free.chain([present]).map(|bytes| bytes.saturating_sub(self.write_bytes_max)).sum();
-        needed <= room
+        // At the end of each segment as much as one write is lost. Asked for every append: as a rule the first
+        // segments are enough.
+        let usable = [present].into_iter().chain(free).map(|bytes| bytes.saturating_sub(self.write_bytes_max));
+        let mut missing = needed;
+        for bytes in usable {
+            missing = missing.saturating_sub(bytes);
+            if missing == 0 {
+                return true;
+            }
+        }
+        false
     }
 
     /// The segment the present writes go to and that a write of this size no longer fits.

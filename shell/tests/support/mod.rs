@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pegasus_client::{Client, ClientOptions};
@@ -77,10 +77,22 @@ impl TestCluster {
         succeeded(&self.command("stop", &[]));
     }
 
+    fn meta_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 34601 + self.port_offset))
+    }
+
     pub(crate) async fn client(&self) -> Client {
-        let meta = format!("127.0.0.1:{}", 34601 + self.port_offset).parse().expect("an address");
-        let options = ClientOptions::new(vec![meta], self.path().join("tls"));
+        let options = ClientOptions::new(vec![self.meta_address()], self.path().join("tls"));
         Client::connect(options).await.expect("the cluster answers")
+    }
+
+    /// The `pegasus` command, about to work on a table of this cluster and to print JSON.
+    pub(crate) fn tool(&self, table: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pegasus"));
+        command.args(["--json", "--table", table, "--meta", &self.meta_address().to_string()]);
+        command.arg("--tls").arg(self.path().join("tls"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     /// GET from a node's administration port: status line and body.
