@@ -62,6 +62,8 @@ impl Channel {
     /// Opens a stream for calls. The peer answers requests on it, each once, in any order.
     pub async fn open(runtime: &Runtime, connection: &Connection) -> Result<Channel, RpcError> {
         let (writer, reader) = connection.open().await?;
+        // Somebody waits for every call, in beacons a lease; what else the connection carries is longer.
+        writer.go_first();
         let outbox = Outbox::start(runtime, writer);
         let shared = Arc::new(Shared { closed: AtomicBool::new(false), state: Mutex::new(State::default()) });
         runtime.spawn(run(Arc::clone(&shared), runtime.clone(), outbox.clone(), reader));

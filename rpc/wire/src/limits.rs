@@ -43,6 +43,14 @@ pub const HANDSHAKES_PER_CORE_MAX: usize = 512;
 pub const WINDOW_MUTATIONS_MAX: usize = 1024;
 /// Payload bytes a partition may have prepared and not committed.
 pub const WINDOW_BYTES_MAX: usize = 16 * WRITE_BYTES_MAX;
+/// Partitions in one beacon; a core with more of them sends several.
+pub const BEACON_ENTRIES_MAX: usize = 8192;
+/// Bytes of a checkpoint in one frame.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 256 * 1024;
+/// Files of one checkpoint.
+pub const CHECKPOINT_FILES_MAX: usize = 16_384;
+/// Length of a file's name in a checkpoint.
+pub const CHECKPOINT_NAME_BYTES_MAX: usize = 64;
 /// Members of a partition, the primary included.
 pub const MEMBERS_MAX: usize = 5;
 /// Partitions of a table.
@@ -63,6 +71,10 @@ const _: () = assert!(
     READ_BYTES_TARGET + VALUE_BYTES_MAX + SORT_KEY_BYTES_MAX + HASH_KEY_BYTES_MAX + READ_ROWS_MAX * 64
         < FRAME_BYTES_MAX
 );
+/// A beacon fits in a frame, and so does the list of a checkpoint's files.
+const _: () = assert!(BEACON_ENTRIES_MAX * 48 + 4096 < FRAME_BYTES_MAX);
+const _: () = assert!(CHECKPOINT_FILES_MAX * (CHECKPOINT_NAME_BYTES_MAX + 64) + 4096 < FRAME_BYTES_MAX);
+const _: () = assert!(CHECKPOINT_CHUNK_BYTES + 4096 < FRAME_BYTES_MAX);
 const _: () = assert!(STREAM_WINDOW_BYTES > FRAME_BYTES_MAX);
 const _: () = assert!(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES);
 const _: () = assert!(WINDOW_BYTES_MAX >= WRITE_BYTES_MAX);

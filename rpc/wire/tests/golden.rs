@@ -160,7 +160,8 @@ fn peer_messages_read_back() {
     assert_eq!((establish.table, establish.configuration), (table(), configuration()));
     assert_eq!((establish.last_decree, establish.committed), (Decree(41), Decree(40)));
     let established: Established = stored["establish_answer"].decode().unwrap();
-    assert_eq!(established, Established { ballot: Ballot(3), next_decree: Decree(39), committed: Decree(38) });
+    let expected = Established { ballot: Ballot(3), next_decree: Decree(39), committed: Decree(38), uncertain: true };
+    assert_eq!(established, expected);
 
     let frame = &stored["prepare"];
     let prepare: Prepare = frame.decode().unwrap();
@@ -184,7 +185,8 @@ fn node_messages_read_back() {
     let register: RegisterNode = stored["register_node"].decode().unwrap();
     assert_eq!((register.cluster, register.node, register.cores), (None, NodeId(0xA1), 2));
     assert_eq!((register.address, register.admin_address), (address(34801), address_v6(34901)));
-    assert!(!register.replicas[0].damaged && register.replicas[1].damaged);
+    let states: Vec<ReplicaState> = register.replicas.iter().map(|report| report.state).collect();
+    assert_eq!(states[..2], [ReplicaState::Whole, ReplicaState::Damaged]);
     assert_eq!((register.replicas[1].partition, register.replicas[1].ballot), (PartitionId::new(1, 0), Ballot(9)));
     let registered: Registered = stored["register_node_answer"].decode().unwrap();
     assert_eq!(registered, Registered { cluster: CLUSTER });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::{Configuration, Durability, NodeInfo, TableProperties};
-use crate::ids::{Ballot, ClusterId, NodeId, PartitionId, TableId};
+use crate::ids::{Ballot, ClusterId, Decree, NodeId, PartitionId, TableId};
 
 /// A node announces itself, at every start and after every lost connection.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -27,10 +27,31 @@ pub struct RegisterNode {
 pub struct ReplicaReport {
     /// The partition.
     pub partition: PartitionId,
-    /// The highest ballot in the copy's descriptor.
+    /// The highest ballot in the copy's descriptor; 0 if there is no copy.
     pub ballot: Ballot,
-    /// True if the copy lost data and refuses to serve.
-    pub damaged: bool,
+    /// What there is.
+    pub state: ReplicaState,
+    /// The last decree in its log or table when the node started.
+    pub last: Decree,
+}
+
+/// What a copy is worth.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ReplicaState {
+    /// It has everything it acknowledged.
+    Whole,
+    /// It may lack what it acknowledged without flushing it, because the machine restarted (`written` durability). Only
+    /// when every member is in this state may one of them become primary: the one of the highest (ballot, decree).
+    Uncertain,
+    /// It was being built and has no claim to completeness.
+    Learning,
+    /// It lost data and refuses to serve.
+    Damaged,
+    /// The node was told that it is a member, and holds no copy.
+    Missing,
 }
 
 /// Answer to [`RegisterNode`].
@@ -63,6 +84,32 @@ pub struct Assignments {
     pub partitions: Vec<PartitionConfiguration>,
     /// All registered nodes.
     pub nodes: Vec<NodeInfo>,
+    /// What the meta service asks this node to do as primary. Repeated in every answer until it is done or no longer
+    /// wanted.
+    pub additions: Vec<Addition>,
+    /// Copies this node holds and shall remove.
+    pub removals: Vec<Removal>,
+}
+
+/// Asks the primary to teach a node and then to propose it as a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Addition {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The ballot at which this was decided; a primary of another ballot ignores it.
+    pub ballot: Ballot,
+    /// The learner.
+    pub node: NodeId,
+}
+
+/// Tells a node that its copy of a partition is not needed any more: the partition is whole without it. The node
+/// renames the copy aside, and deletes it after a holding time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Removal {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The ballot in force; a copy of this ballot or a higher one is kept.
+    pub ballot: Ballot,
 }
 
 /// A partition and its configuration.
@@ -180,4 +227,52 @@ pub struct TableSummary {
     pub healthy_partitions: u32,
     /// All partitions.
     pub partition_count: u32,
+}
+
+/// Asks which partitions are not whole, and why.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DiagnosePartitions {
+    /// Only partitions of this table.
+    pub table: Option<String>,
+}
+
+/// Answer to [`DiagnosePartitions`].
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Diagnosis {
+    /// How many partitions were looked at.
+    pub examined: u32,
+    /// Those that are not whole.
+    pub partitions: Vec<PartitionDiagnosis>,
+}
+
+/// One partition that is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PartitionDiagnosis {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its table's name.
+    pub table: String,
+    /// What is in force.
+    pub configuration: Configuration,
+    /// How many members it should have.
+    pub replica_count: u8,
+    /// True if no member that could serve as primary is alive.
+    pub unavailable: bool,
+    /// What is wrong, one sentence each.
+    pub problems: Vec<String>,
+    /// What it waits for, one sentence.
+    pub waits_for: String,
+}
+
+/// An operator's last resort: makes one node the only member, whatever the others hold. What only others had is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ForceConfiguration {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The ballot the operator looked at.
+    pub expected_ballot: Ballot,
+    /// Who becomes primary and only member.
+    pub primary: NodeId,
+    /// Must be true: the operator accepts that acknowledged writes may be lost.
+    pub accept_loss: bool,
 }

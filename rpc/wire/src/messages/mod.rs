@@ -53,6 +53,14 @@ kinds! {
     COMMIT_POINT = 35;
     /// Member -> primary, in place of an acknowledgement: [`peer::Refuse`].
     REFUSE = 36;
+    /// Primary -> learner: [`peer::TakeCheckpoint`].
+    TAKE_CHECKPOINT = 37;
+    /// Core -> core, every beacon interval: [`peer::Beacon`] -> [`peer::BeaconAnswer`].
+    BEACON = 38;
+    /// Learner -> primary: [`peer::FetchCheckpoint`] -> [`peer::Checkpoint`], then [`MessageKind::CHECKPOINT_CHUNK`]s.
+    FETCH_CHECKPOINT = 39;
+    /// Primary -> learner: the next bytes of a checkpoint's files and their checksums as attachment, no body.
+    CHECKPOINT_CHUNK = 40;
 
     /// Node -> meta: [`control::RegisterNode`] -> [`control::Registered`].
     REGISTER_NODE = 48;
@@ -69,6 +77,10 @@ kinds! {
     QUERY_TABLE = 66;
     /// Anyone -> meta: [`control::QueryCluster`] -> [`control::ClusterReply`].
     QUERY_CLUSTER = 67;
+    /// Anyone -> meta: [`control::DiagnosePartitions`] -> [`control::Diagnosis`].
+    DIAGNOSE_PARTITIONS = 68;
+    /// Operator -> meta: [`control::ForceConfiguration`] -> [`control::ProposalReply`].
+    FORCE_CONFIGURATION = 69;
 }
 
 impl fmt::Display for MessageKind {

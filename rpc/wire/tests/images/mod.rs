@@ -164,7 +164,8 @@ fn peer(images: &mut Vec<Image>) {
         committed: Decree(40),
     };
     images.push(request("establish", MessageKind::ESTABLISH, &establish, read_owned::<Establish>));
-    let established = Established { ballot: Ballot(3), next_decree: Decree(39), committed: Decree(38) };
+    let established =
+        Established { ballot: Ballot(3), next_decree: Decree(39), committed: Decree(38), uncertain: true };
     images.push(answer("establish_answer", MessageKind::ESTABLISH, &established, read_owned::<Established>));
 
     let prepare = Prepare {
@@ -185,6 +186,50 @@ fn peer(images: &mut Vec<Image>) {
     images.push(one_way("commit_point", kind, Status::Ok, &commit_point, read_owned::<CommitPoint>));
     let refuse = Refuse { ballot: Ballot(4), next_decree: Decree(40), message: "a prepare leaves a gap".into() };
     images.push(one_way("refuse", MessageKind::REFUSE, Status::Gap, &refuse, read_owned::<Refuse>));
+    beacons(images);
+    checkpoints(images);
+}
+
+fn beacons(images: &mut Vec<Image>) {
+    let kind = MessageKind::BEACON;
+    let beacon = Beacon {
+        cluster: CLUSTER,
+        sender: NodeId(0xA1),
+        receiver: NodeId(0xB2),
+        entries: vec![
+            BeaconEntry { partition: partition(), ballot: Ballot(3), committed: Decree(42) },
+            BeaconEntry { partition: PartitionId::new(1, 0), ballot: Ballot(9), committed: Decree(0) },
+        ],
+    };
+    images.push(request("beacon", kind, &beacon, read_owned::<Beacon>));
+    images.push(answer("beacon_answer", kind, &BeaconAnswer { refused: vec![1] }, read_owned::<BeaconAnswer>));
+}
+
+fn checkpoints(images: &mut Vec<Image>) {
+    let take = TakeCheckpoint { ballot: Ballot(3), committed: Decree(42) };
+    let kind = MessageKind::TAKE_CHECKPOINT;
+    images.push(one_way("take_checkpoint", kind, Status::Ok, &take, read_owned::<TakeCheckpoint>));
+    let kind = MessageKind::FETCH_CHECKPOINT;
+    let fetch = FetchCheckpoint {
+        cluster: CLUSTER,
+        partition: partition(),
+        sender: NodeId(0xD4),
+        receiver: NodeId(0xA1),
+        ballot: Ballot(3),
+    };
+    images.push(request("fetch_checkpoint", kind, &fetch, read_owned::<FetchCheckpoint>));
+    let file = |name: &str, bytes| CheckpointFile { name: name.into(), bytes };
+    let files = vec![file("CURRENT", 16), file("000012.sst", 65 << 20)];
+    let checkpoint = Checkpoint { applied: Decree(41), files };
+    images.push(answer("fetch_checkpoint_answer", kind, &checkpoint, read_owned::<Checkpoint>));
+    let kind = MessageKind::CHECKPOINT_CHUNK;
+    let mut bytes = Vec::new();
+    FrameBuilder::append_empty(&mut bytes, FrameHeader::answer(kind, REQUEST_ID, Status::Ok), b"bytes of a file\0\xFF");
+    images.push(Image { name: "checkpoint_chunk", kind, bytes, read: |frame| Ok(sum(&frame.attachment)) });
+}
+
+fn report(partition: PartitionId, ballot: u64, state: ReplicaState) -> ReplicaReport {
+    ReplicaReport { partition, ballot: Ballot(ballot), state, last: Decree(7 * ballot) }
 }
 
 fn nodes(images: &mut Vec<Image>) {
@@ -195,8 +240,11 @@ fn nodes(images: &mut Vec<Image>) {
         admin_address: address_v6(34901),
         cores: 2,
         replicas: vec![
-            ReplicaReport { partition: partition(), ballot: Ballot(3), damaged: false },
-            ReplicaReport { partition: PartitionId::new(1, 0), ballot: Ballot(9), damaged: true },
+            report(partition(), 3, ReplicaState::Whole),
+            report(PartitionId::new(1, 0), 9, ReplicaState::Damaged),
+            report(PartitionId::new(1, 1), 9, ReplicaState::Uncertain),
+            report(PartitionId::new(1, 2), 9, ReplicaState::Learning),
+            report(PartitionId::new(1, 3), 0, ReplicaState::Missing),
         ],
     };
     images.push(request("register_node", MessageKind::REGISTER_NODE, &register, read_owned::<RegisterNode>));
@@ -208,7 +256,14 @@ fn nodes(images: &mut Vec<Image>) {
     let kind = MessageKind::WATCH_ASSIGNMENTS;
     images.push(request("watch_assignments", kind, &watch, read_owned::<WatchAssignments>));
     let partitions = vec![PartitionConfiguration { partition: partition(), configuration: configuration() }];
-    let assignments = Assignments { revision: 18, tables: vec![table()], partitions, nodes: vec![node()] };
+    let assignments = Assignments {
+        revision: 18,
+        tables: vec![table()],
+        partitions,
+        nodes: vec![node()],
+        additions: vec![Addition { partition: partition(), ballot: Ballot(3), node: NodeId(0xD4) }],
+        removals: vec![Removal { partition: PartitionId::new(1, 0), ballot: Ballot(10) }],
+    };
     images.push(answer("watch_assignments_answer", kind, &assignments, read_owned::<Assignments>));
 
     let proposal = ProposeConfiguration {
@@ -258,6 +313,32 @@ fn cluster(images: &mut Vec<Image>) {
         }],
     };
     images.push(answer("query_cluster_answer", kind, &reply, read_owned::<ClusterReply>));
+    partitions(images);
+}
+
+fn partitions(images: &mut Vec<Image>) {
+    let kind = MessageKind::DIAGNOSE_PARTITIONS;
+    let diagnose = DiagnosePartitions { table: Some("temperatures".into()) };
+    images.push(request("diagnose_partitions", kind, &diagnose, read_owned::<DiagnosePartitions>));
+    let diagnosed = PartitionDiagnosis {
+        partition: partition(),
+        table: "temperatures".into(),
+        configuration: configuration(),
+        replica_count: 3,
+        unavailable: false,
+        problems: vec!["node c3 is down".into()],
+        waits_for: "node c3 to return".into(),
+    };
+    let diagnosis = Diagnosis { examined: 8, partitions: vec![diagnosed] };
+    images.push(answer("diagnose_partitions_answer", kind, &diagnosis, read_owned::<Diagnosis>));
+    let kind = MessageKind::FORCE_CONFIGURATION;
+    let force = ForceConfiguration {
+        partition: partition(),
+        expected_ballot: Ballot(3),
+        primary: NodeId(0xC3),
+        accept_loss: true,
+    };
+    images.push(request("force_configuration", kind, &force, read_owned::<ForceConfiguration>));
 }
 
 /// What `FrameBuilder::append` accepts, spelled once.
