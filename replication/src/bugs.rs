@@ -18,6 +18,26 @@ pub enum PlantedBug {
     AppliedBeforeCommitted,
     /// A member answers under a new ballot before that ballot is durable.
     BallotNotStored,
+    /// A primary serves without looking at its leases.
+    ServesAfterLease,
+    /// A primary counts a lease from the arrival of the answer instead of the sending of the beacon.
+    LeaseFromAnswer,
+    /// A new primary believes that it has a lease of every member.
+    NewPrimaryStartsWithLease,
+    /// A secondary goes on granting beacons after it asked to take over.
+    BeaconsGrantedAfterClaim,
+    /// A restarted secondary does not wait for its grace period.
+    TakesOverAtOnce,
+    /// A learner is proposed as a secondary before it has everything.
+    LearnerPromotedWithGap,
+    /// A learner whose addition is proposed is not counted until the answer comes.
+    PendingLearnerNotCounted,
+    /// A proposal that was not answered is taken for refused.
+    LostAnswerTakenAsRefusal,
+    /// A configuration older than the one known is believed.
+    StaleConfigurationAccepted,
+    /// A removed member's writes are acknowledged before the new configuration is in force.
+    CommitsWithoutRemovedMember,
 }
 
 /// The bug planted in one replica, if any.

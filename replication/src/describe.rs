@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, NodeId, PartitionId, Status};
 
 use crate::effect::Role;
@@ -30,8 +31,12 @@ pub enum Phase {
     Waiting,
     /// Secondary: waits for its truncation to be logged.
     Truncating,
-    /// Secondary: follows the primary.
+    /// Secondary or learner: follows the primary.
     Following,
+    /// Secondary: asked to take the primary's place, and waits for the answer.
+    Claiming,
+    /// Learner: fetches a checkpoint.
+    Fetching,
     /// Refuses everything.
     Stopped,
 }
@@ -55,6 +60,20 @@ pub struct Counters {
     pub refusals_sent: u64,
     /// Refusals received from members.
     pub refusals_received: u64,
+    /// Beacons that members refused.
+    pub beacons_refused: u64,
+    /// Takeovers that succeeded.
+    pub takeovers: u64,
+    /// Members whose removal was proposed.
+    pub removals: u64,
+    /// Learners whose addition was proposed.
+    pub additions: u64,
+    /// Times the role was offered to another member.
+    pub hand_overs: u64,
+    /// Mutations read from the log for learners.
+    pub sent_from_log: u64,
+    /// Times a learner was told to take a checkpoint.
+    pub checkpoints_told: u64,
 }
 
 /// A secondary as its primary sees it.
@@ -89,6 +108,8 @@ pub struct Description {
     pub configuration: Configuration,
     /// The ballot that is durable here.
     pub stored_ballot: Ballot,
+    /// What the copy may claim to be.
+    pub state: ReplicaState,
     /// In the table.
     pub applied: Decree,
     /// Committed.
@@ -103,6 +124,10 @@ pub struct Description {
     pub window_bytes: u64,
     /// Secondaries, on a primary.
     pub members: Vec<MemberDescription>,
+    /// Learners, on a primary.
+    pub learners: Vec<MemberDescription>,
+    /// The configuration asked for, if the answer is not known.
+    pub proposal: Option<Configuration>,
     /// What it waits for, for people; empty if for nothing.
     pub waits_for: String,
     /// Counters.
@@ -115,7 +140,7 @@ impl fmt::Display for Description {
         write!(out, "{partition} {role:?}/{phase:?} ballot {} (stored {stored_ballot})", configuration.ballot)?;
         write!(out, " applied {} committed {} confirmed {}", self.applied, self.committed, self.confirmed)?;
         write!(out, " prepared {} last {}", self.prepared, self.last)?;
-        for member in &self.members {
+        for member in self.members.iter().chain(&self.learners) {
             let state = match (&member.refusal, member.established) {
                 (Some((_, message)), _) => message.as_str(),
                 (None, true) => "established",
@@ -137,7 +162,8 @@ impl Replica {
             role: self.role(),
             phase: self.phase(),
             configuration: core.configuration.clone(),
-            stored_ballot: core.stored_ballot,
+            stored_ballot: core.stored.0,
+            state: core.state,
             applied: core.window.applied(),
             committed: core.window.committed(),
             confirmed: core.window.confirmed(),
@@ -145,6 +171,8 @@ impl Replica {
             last: core.window.last(),
             window_bytes: core.window.bytes(),
             members: self.members().iter().map(describe_member).collect(),
+            learners: self.learners().iter().map(describe_member).collect(),
+            proposal: core.proposal.as_ref().map(|proposal| proposal.configuration.clone()),
             waits_for: self.waits_for(),
             counters: core.counters,
         }
@@ -166,12 +194,20 @@ impl Replica {
         }
     }
 
+    fn learners(&self) -> &[Progress] {
+        match &self.role {
+            RoleState::Primary(primary) => &primary.learners,
+            _ => &[],
+        }
+    }
+
     fn waits_for(&self) -> String {
         let away = self.members().iter().filter(|member| !member.is_established());
         let away: Vec<String> = away.map(|member| Node(member.node).to_string()).collect();
         match self.phase() {
             Phase::Unconfirmed => "its configuration from the meta service, or a primary".to_owned(),
-            Phase::Proposing => "the meta service's answer".to_owned(),
+            Phase::Proposing | Phase::Claiming => "the meta service's answer".to_owned(),
+            Phase::Fetching => "its checkpoint".to_owned(),
             Phase::Storing => "its descriptor".to_owned(),
             Phase::Waiting => match &self.role {
                 RoleState::Secondary(Secondary { missing: Some(missing), .. }) => {

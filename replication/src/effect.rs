@@ -1,6 +1,7 @@
 //! What a replica may ask of its host: one closed enum.
 
 use bytes::Bytes;
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, Mutation, MutationKind, NodeId, Status};
 
 use crate::event::{AppendToken, PeerMessage, RequestToken, Session};
@@ -39,6 +40,8 @@ pub enum Role {
     Primary,
     /// Logs and applies what the primary prepares.
     Secondary,
+    /// Like a secondary, but not a member yet: it does not have everything.
+    Learner,
     /// Waits to hear what it is.
     Inactive,
     /// Refuses everything until restart or repair.
@@ -61,6 +64,9 @@ pub enum Effect {
     StoreDescriptor {
         /// What to store.
         configuration: Configuration,
+        /// What to say of the copy: `Whole`, or `Learning`, with no claim to completeness until it is stored
+        /// otherwise. An `Uncertain` copy keeps the boot id its descriptor has, so that it stays uncertain.
+        state: ReplicaState,
     },
     /// Try once to open a replication stream, for a bounded time; answer with exactly one `StreamOpened` or
     /// `StreamFailed`.
@@ -105,6 +111,29 @@ pub enum Effect {
         expected_ballot: Ballot,
         /// What is wanted; its ballot is one above.
         configuration: Configuration,
+    },
+    /// Read mutations of this partition from the log, for a learner; answer with exactly one `LogRead`. All of them
+    /// are committed here.
+    ReadLog {
+        /// The learner.
+        peer: NodeId,
+        /// Its stream.
+        session: Session,
+        /// The first one wanted.
+        from: Decree,
+        /// The last one wanted; fewer are fine.
+        through: Decree,
+    },
+    /// Fetch a checkpoint from the primary and put it in the place of this copy's table. If that succeeds, this
+    /// replica is over: make a new one from the checkpoint (in state learning). Else say `CheckpointFailed`. Any other
+    /// effect of this replica is still performed until then, except that the table is not applied to.
+    FetchCheckpoint {
+        /// The primary.
+        from: NodeId,
+        /// Its ballot.
+        ballot: Ballot,
+        /// The least decree a useful checkpoint has.
+        committed: Decree,
     },
     /// Role, ballot or readiness changed.
     RoleChanged {

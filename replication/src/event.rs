@@ -3,8 +3,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use pegasus_wire::messages::peer::{Acknowledge, CommitPoint, Establish, Established, Prepare, Refuse};
-use pegasus_wire::{Ballot, Configuration, Decree, MutationKind, NodeId, Status};
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::messages::peer::{Acknowledge, CommitPoint, Establish, Established, Prepare, Refuse, TakeCheckpoint};
+use pegasus_wire::{Ballot, Configuration, Decree, Mutation, MutationKind, NodeId, Status};
+
+use crate::timing::Moment;
 
 /// Names a client request between [`Event::Propose`] and its [`Reply`](crate::Effect::Reply). The host chooses it,
 /// unique among the requests it has not been answered for.
@@ -45,6 +48,8 @@ pub enum PeerMessage {
     Acknowledge(Acknowledge),
     /// Primary to member: how far it may commit.
     CommitPoint(CommitPoint),
+    /// Primary to learner: only a checkpoint can help.
+    TakeCheckpoint(TakeCheckpoint),
     /// Member to primary: the member will not take a message.
     Refuse {
         /// Why, for programs; travels in the frame header.
@@ -118,17 +123,72 @@ pub enum Event {
         /// The last durable one.
         through: AppendToken,
     },
-    /// The descriptor with this ballot is durable.
+    /// The descriptor asked for is durable.
     DescriptorStored {
         /// Ballot of the stored configuration.
         ballot: Ballot,
+        /// What it says of the copy.
+        state: ReplicaState,
     },
     /// The mutations of the outstanding [`Apply`](crate::Effect::Apply) are in the table, up to this decree.
     Applied {
         /// The last applied one.
         through: Decree,
     },
-    /// Time passes; every 100 ms or so. Retries and idle commit points hang on it; safety never does.
+    /// A request is to be answered once everything up to a decree is committed and applied: it read what may not be
+    /// committed yet. Answered by exactly one `Reply`, with that decree.
+    Await {
+        /// Names the request in its reply.
+        request: RequestToken,
+        /// The highest decree it read; at most the last one prepared.
+        through: Decree,
+    },
+    /// A beacon of a primary names this partition. [`Replica::grants_beacon`](crate::Replica::grants_beacon), asked
+    /// right after this event, says what to answer.
+    BeaconHeard {
+        /// The primary.
+        peer: NodeId,
+        /// Its ballot.
+        ballot: Ballot,
+        /// Its commit point.
+        committed: Decree,
+    },
+    /// A member answered a beacon of this primary.
+    BeaconAnswered {
+        /// The member.
+        peer: NodeId,
+        /// The ballot the beacon named.
+        ballot: Ballot,
+        /// The clock before the beacon was handed to the network. The lease runs from here.
+        sent_at: Moment,
+        /// False if it was refused.
+        granted: bool,
+    },
+    /// The meta service asks this primary to teach a node and to make it a secondary. Said again and again until it
+    /// is done.
+    AddMember {
+        /// The ballot at which that was decided.
+        ballot: Ballot,
+        /// The learner.
+        node: NodeId,
+    },
+    /// This primary shall hand its role over to the secondary best suited, and stay a secondary.
+    HandOver,
+    /// The answer to [`ReadLog`](crate::Effect::ReadLog).
+    LogRead {
+        /// The learner it is for.
+        peer: NodeId,
+        /// The stream it is for.
+        session: Session,
+        /// Consecutive mutations from the decree asked for, at least one; `None` if the log does not hold that decree
+        /// any more, or cannot be read.
+        mutations: Option<Vec<Mutation>>,
+    },
+    /// The answer to [`FetchCheckpoint`](crate::Effect::FetchCheckpoint) if it failed. If it succeeded, the host
+    /// replaces the replica by one made from the checkpoint.
+    CheckpointFailed,
+    /// Time passes; every 100 ms or so. Retries, idle commit points, removal and takeover hang on it; safety never
+    /// does.
     Tick,
     /// The storage under this replica failed, or the copy was found damaged. The replica stops for this run.
     Failed {

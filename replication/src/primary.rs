@@ -1,64 +1,78 @@
 //! The primary: orders writes, prepares them at every secondary, commits what all have logged.
 //!
 //! ```text
-//!   assigned at ballot 1                        assigned at a higher ballot (after a restart)
-//!        |                                            |
-//!        v        every member has a copy             v
-//!     Creating ----------------------------------> Proposing <-----------------------------+
-//!                                                     | own proposal in force              |
-//!                                                     v                                  a member knows
-//!                                                  Storing                              a higher ballot
-//!                                                     | ballot durable                     |
-//!                                                     v                                    |
-//!                                                Reconciling ------------------------------+
-//!                                                     | every member established,          |
-//!                                                     | inherited window applied           |
-//!                                                     v                                    |
-//!                                                  Serving --------------------------------+
+//!   assigned at ballot 1                  assigned at a higher ballot       own takeover accepted
+//!        |                                (after a restart, a hand-over)          |
+//!        v        every member has a copy     v                                   |
+//!     Creating -------------------------> Proposing <----------------------+      |
+//!                                             | own proposal in force      |      |
+//!                                             v                            |      |
+//!                                          Storing <-----------------------|------+
+//!                                             | ballot durable             |      |
+//!                                             v                            |      | a change of members
+//!                                        Reconciling --- a member knows ---+      | accepted
+//!                                             |          a higher ballot   |      |
+//!                  every member established,  |                            |      |
+//!                  inherited window applied   v                            |      |
+//!                                          Serving ------------------------+------+
 //! ```
 //!
 //! Becoming anything else (another configuration, a failure) is the replica's business; it calls
-//! [`Primary::step_down`] first.
+//! [`Primary::step_down`] first. What is said to members is in `members.rs`, to learners in `learners.rs`; who leaves
+//! and who joins is decided in `changes.rs`.
 
 use bytes::Bytes;
-use pegasus_wire::messages::peer::{CommitPoint, Establish, Prepare};
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, Mutation, MutationKind, NodeId, Status, limits};
 
 use crate::bugs::PlantedBug;
 use crate::describe::Phase;
 use crate::effect::Effect;
 use crate::event::{PeerMessage, RequestToken, Session};
+use crate::members::{on_acknowledge, on_established, on_gap, send_commit_point, send_establish, send_prepares};
 use crate::progress::{Progress, Stream};
-use crate::shared::{Core, same_configuration};
-
-/// A configuration asked for.
-#[derive(Clone, Debug)]
-struct Proposal {
-    configuration: Configuration,
-    /// False once it is known that no answer will come; the next tick asks again.
-    outstanding: bool,
-}
+use crate::shared::Core;
+use crate::timing::Moment;
 
 /// State of the role.
 ///
 /// Invariants:
 /// - nothing is prepared before the ballot is durable, nothing new before `Serving`
 /// - `committed <= acknowledged` of every member, once it has joined
+/// - a learner whose addition is proposed counts as a member
 #[derive(Clone, Debug)]
 pub(crate) struct Primary {
-    phase: Phase,
+    pub(crate) phase: Phase,
     pub(crate) members: Vec<Progress>,
-    proposal: Option<Proposal>,
+    /// Nodes that are taught, and are no members yet.
+    pub(crate) learners: Vec<Progress>,
     /// The last decree prepared before the ballot was taken: what lies up to here is inherited.
-    inherited_last: Decree,
+    pub(crate) inherited_last: Decree,
+    /// When the role, or the current ballot, was taken.
+    pub(crate) taken_at: Moment,
+    /// When it could last serve.
+    pub(crate) served_at: Moment,
+    /// Since when the role is to be handed over: nothing new is admitted, until that is done or has taken too long.
+    pub(crate) handing_over: Option<Moment>,
 }
 
 impl Primary {
+    fn new(core: &Core) -> Primary {
+        Primary {
+            phase: Phase::Creating,
+            members: Vec::new(),
+            learners: Vec::new(),
+            inherited_last: Decree(0),
+            taken_at: core.now,
+            served_at: core.now,
+            handing_over: None,
+        }
+    }
+
     /// Becomes primary of the configuration in force.
     pub(crate) fn start(core: &mut Core, effects: &mut Vec<Effect>) -> Primary {
-        let mut primary =
-            Primary { phase: Phase::Creating, members: Vec::new(), proposal: None, inherited_last: Decree(0) };
-        primary.meet_members(core);
+        let mut primary = Primary::new(core);
+        primary.meet_members(core, effects);
         if core.ballot() == Ballot::ASSIGNMENT {
             primary.establish_all(core, effects);
             primary.leave_creating(core, effects);
@@ -68,10 +82,19 @@ impl Primary {
         primary
     }
 
+    /// Becomes primary because its own takeover is in force.
+    pub(crate) fn take_over(core: &mut Core, accepted: Configuration, effects: &mut Vec<Effect>) -> Primary {
+        let mut primary = Primary::new(core);
+        core.counters.takeovers += 1;
+        primary.take_ballot(core, accepted, effects);
+        primary
+    }
+
     /// Leaves the role: nobody waits here any longer, and nothing more is sent.
     pub(crate) fn step_down(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
         core.forget_requests(effects);
-        for member in &mut self.members {
+        core.window.retain_none();
+        for member in self.members.iter_mut().chain(&mut self.learners) {
             member.close(effects);
         }
     }
@@ -84,12 +107,19 @@ impl Primary {
         self.inherited_last
     }
 
+    /// Why a read is not taken now, if so.
+    pub(crate) fn admit_read(&self, core: &Core, now: Moment) -> Result<(), Status> {
+        let serves = self.phase == Phase::Serving && !self.has_proposed_hand_over(core) && self.holds_leases(core, now);
+        if serves { Ok(()) } else { Err(Status::NotServing) }
+    }
+
     /// Why a write is not taken now, if so; its size apart.
-    pub(crate) fn admit(&self, core: &Core) -> Result<(), Status> {
-        if self.phase != Phase::Serving {
+    pub(crate) fn admit(&self, core: &Core, now: Moment) -> Result<(), Status> {
+        self.admit_read(core, now)?;
+        if self.handing_over.is_some() {
             return Err(Status::NotServing);
         }
-        if !self.members.iter().all(Progress::is_established) {
+        if 1 + self.members.len() < core.min_members() {
             return Err(Status::NotEnoughMembers);
         }
         let full = core.window.len() >= core.limits.window_mutations_max;
@@ -105,7 +135,7 @@ impl Primary {
         (kind, payload): (MutationKind, Bytes),
         effects: &mut Vec<Effect>,
     ) {
-        let admitted = self.admit(core).and_then(|()| {
+        let admitted = self.admit(core, core.now).and_then(|()| {
             let bytes = core.window.bytes() + payload.len() as u64;
             match payload.len() {
                 length if length > limits::WRITE_BYTES_MAX => Err(Status::TooLarge),
@@ -128,33 +158,26 @@ impl Primary {
         for member in &mut self.members {
             send_prepares(member, core, effects);
         }
+        self.feed_learners(core, effects);
     }
 
     /// The meta service accepted what was proposed: its ballot is ours once it is durable here.
-    pub(crate) fn take_ballot(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
-        let proposal = self.proposal.take().expect("a ballot is taken because it was proposed");
-        core.configuration = proposal.configuration;
+    pub(crate) fn take_ballot(&mut self, core: &mut Core, accepted: Configuration, effects: &mut Vec<Effect>) {
+        core.adopt(accepted);
+        core.state = ReplicaState::Whole;
         self.inherited_last = core.window.last();
-        self.meet_members(core);
+        self.taken_at = core.now;
+        self.served_at = core.now;
+        self.handing_over = self.handing_over.map(|_| core.now);
+        self.meet_members(core, effects);
         self.phase = Phase::Storing;
         core.store_descriptor(effects);
     }
 
-    /// True if this configuration is the one asked for.
-    pub(crate) fn has_proposed(&self, configuration: &Configuration) -> bool {
-        self.proposal.as_ref().is_some_and(|proposal| same_configuration(&proposal.configuration, configuration))
-    }
-
-    /// No answer will come to the proposal as it was asked; the next tick asks again.
-    pub(crate) fn proposal_unanswered(&mut self) {
-        if let Some(proposal) = &mut self.proposal {
-            proposal.outstanding = false;
-        }
-    }
-
-    /// The ballot is durable: the inherited window is logged again under it, and the members are told.
+    /// The ballot is durable: the inherited window is logged again under it, and the members are told. Requests of
+    /// this run that wait for something in the window go on waiting.
     pub(crate) fn on_ballot_stored(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
-        if self.phase != Phase::Storing || !core.is_ballot_stored() {
+        if self.phase != Phase::Storing || !core.is_stored() {
             return;
         }
         self.phase = Phase::Reconciling;
@@ -164,15 +187,22 @@ impl Primary {
         for number in committed.0 + 1..=self.inherited_last.0 {
             let entry = core.window.get(Decree(number)).expect("the inherited window has no gap");
             let mutation = Mutation { ballot, ..entry.mutation.clone() };
-            core.append(mutation, None, effects);
+            let request = entry.request;
+            core.append(mutation, request, effects);
         }
         self.establish_all(core, effects);
     }
 
-    pub(crate) fn on_stream_opened(&mut self, core: &Core, peer: NodeId, session: Session, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_stream_opened(
+        &mut self,
+        core: &mut Core,
+        peer: NodeId,
+        session: Session,
+        effects: &mut Vec<Effect>,
+    ) {
         let last_decree = self.inherited_last;
         let establishing = self.is_establishing();
-        match self.member(peer) {
+        match self.progress(peer) {
             Some(member) => {
                 if member.opened(session, effects) && establishing {
                     send_establish(member, core, last_decree, effects);
@@ -183,7 +213,7 @@ impl Primary {
     }
 
     pub(crate) fn on_stream_failed(&mut self, peer: NodeId) {
-        if let Some(member) = self.member(peer)
+        if let Some(member) = self.progress(peer)
             && member.stream == Stream::Opening
         {
             member.lost();
@@ -191,7 +221,7 @@ impl Primary {
     }
 
     pub(crate) fn on_stream_closed(&mut self, peer: NodeId, session: Session, effects: &mut Vec<Effect>) {
-        if let Some(member) = self.member(peer)
+        if let Some(member) = self.progress(peer)
             && member.session() == Some(session)
         {
             member.lost();
@@ -199,7 +229,7 @@ impl Primary {
         }
     }
 
-    /// A message of a member.
+    /// A message of a member or learner.
     pub(crate) fn on_message(
         &mut self,
         core: &mut Core,
@@ -209,7 +239,9 @@ impl Primary {
         effects: &mut Vec<Effect>,
     ) {
         let establishing = self.is_establishing();
-        let Some(member) = self.members.iter_mut().find(|member| member.session() == Some(session)) else {
+        let learner = self.learners.iter().any(|learner| learner.node == peer);
+        let mut known = self.members.iter_mut().chain(&mut self.learners);
+        let Some(member) = known.find(|member| member.session() == Some(session)) else {
             core.counters.superseded_messages += 1;
             return;
         };
@@ -222,10 +254,13 @@ impl Primary {
                 on_acknowledge(member, core, acknowledge.logged, effects);
             }
             PeerMessage::Established(answer) if establishing && answer.ballot == core.ballot() => {
-                on_established(member, core, session, answer.next_decree, answer.committed, effects);
+                on_established(member, core, session, answer, learner, effects);
                 self.leave_creating(core, effects);
             }
-            PeerMessage::Refuse { status: Status::StaleBallot, refuse } if refuse.ballot > core.ballot() => {
+            // A learner has no say: if this primary is superseded, it hears so from a member or by its leases.
+            PeerMessage::Refuse { status: Status::StaleBallot, refuse }
+                if refuse.ballot > core.ballot() && !learner =>
+            {
                 self.on_superseded(core, effects);
             }
             PeerMessage::Refuse { status: Status::Gap, refuse }
@@ -235,93 +270,122 @@ impl Primary {
             }
             PeerMessage::Refuse { status, refuse } => {
                 core.counters.refusals_received += 1;
+                if !learner && has_stopped(status) {
+                    core.release(peer);
+                }
                 member.give_up(status, refuse.message, effects);
             }
             // Answers to a ballot this primary has left behind, on a stream it kept.
             PeerMessage::Acknowledge(_) | PeerMessage::Established(_) => core.counters.superseded_messages += 1,
-            PeerMessage::Establish(_) | PeerMessage::Prepare { .. } | PeerMessage::CommitPoint(_) => {
-                core.counters.unexpected_messages += 1;
-            }
+            PeerMessage::Establish(_)
+            | PeerMessage::Prepare { .. }
+            | PeerMessage::CommitPoint(_)
+            | PeerMessage::TakeCheckpoint(_) => core.counters.unexpected_messages += 1,
         }
     }
 
-    pub(crate) fn on_tick(&mut self, core: &Core, effects: &mut Vec<Effect>) {
-        if let Some(proposal) = &mut self.proposal
-            && !proposal.outstanding
-        {
-            proposal.outstanding = true;
-            effects.push(propose(core, &proposal.configuration));
-        }
+    pub(crate) fn on_tick(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
+        core.retry_proposal(effects);
         if !self.is_establishing() {
             return;
         }
+        let prepared = core.window.prepared();
         for member in &mut self.members {
+            member.mark(prepared, core.now);
+        }
+        for member in self.members.iter_mut().chain(&mut self.learners) {
             member.tick(effects);
             send_commit_point(member, core, effects);
         }
+        self.change_members(core, effects);
     }
 
     /// Moves the commit point and the phase as far as they may go. Cheap; called after every event.
-    pub(crate) fn settle(&mut self, core: &mut Core) {
+    pub(crate) fn settle(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Reconciling | Phase::Serving) {
             return;
         }
         core.window.commit(self.commit_point(core));
         let inherited_done =
             core.window.applied() >= self.inherited_last || core.bugs.has(PlantedBug::InheritedWindowSkipped);
-        if self.phase == Phase::Reconciling && inherited_done && self.members.iter().all(|member| member.joined) {
+        let hasty = core.bugs.has(PlantedBug::NewPrimaryStartsWithLease);
+        let joined = hasty || self.members.iter().all(|member| member.joined);
+        if self.phase == Phase::Reconciling && inherited_done && joined && core.is_released() {
             self.phase = Phase::Serving;
+        }
+        if self.admit_read(core, core.now).is_ok() {
+            self.served_at = core.now;
+        }
+        if !self.learners.is_empty() {
+            self.settle_learners(core, effects);
+        }
+        if self.handing_over.is_some() {
+            self.propose_hand_over(core, effects);
         }
     }
 
-    /// What every member has logged. PacificA has no majority: one that lags holds all back.
+    /// What every member has logged. PacificA has no majority: one that lags holds all back. A learner counts from
+    /// the moment its addition is proposed, and for a bounded time before, so that it comes so far.
     fn commit_point(&self, core: &Core) -> Decree {
+        let joining = self.joining(core).filter(|_| !core.bugs.has(PlantedBug::PendingLearnerNotCounted));
         if core.bugs.has(PlantedBug::CommitByMajority) {
             let mut logged: Vec<Decree> = self.members.iter().map(|member| member.acknowledged).collect();
             logged.push(core.window.confirmed());
             logged.sort_unstable();
             return logged[logged.len().saturating_sub(1) / 2];
         }
-        self.members.iter().map(|member| member.acknowledged).fold(core.window.confirmed(), Decree::min)
+        let leaving = core.proposal.as_ref().filter(|_| core.bugs.has(PlantedBug::CommitsWithoutRemovedMember));
+        let counts = |member: &&Progress| leaving.is_none_or(|proposal| proposal.configuration.contains(member.node));
+        let patience = core.limits.timing.prepare_timeout_micros;
+        let awaited = self.learners.iter().filter(|learner| learner.gates(core.now, patience));
+        let counted = self.members.iter().filter(counts).chain(joining).chain(awaited);
+        counted.map(|member| member.acknowledged).fold(core.window.confirmed(), Decree::min)
     }
 
     /// A member knows a higher ballot, so this primary may be superseded. It stops serving and asks the meta service
     /// in the one way there is: by proposing the next ballot. A conflict tells what is in force.
     fn on_superseded(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
         core.counters.refusals_received += 1;
-        if self.proposal.is_none() {
-            core.forget_requests(effects);
+        if core.proposal.is_none() {
             self.propose_next_ballot(core, effects);
         }
     }
 
-    fn propose_next_ballot(&mut self, core: &Core, effects: &mut Vec<Effect>) {
+    fn propose_next_ballot(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
         let configuration = Configuration { ballot: core.ballot().next(), ..core.configuration.clone() };
-        effects.push(propose(core, &configuration));
-        self.proposal = Some(Proposal { configuration, outstanding: true });
+        core.propose(configuration, effects);
         self.phase = Phase::Proposing;
     }
 
     /// Once every member has its empty copy, the first ballot under which anything may happen is asked for.
-    fn leave_creating(&mut self, core: &Core, effects: &mut Vec<Effect>) {
-        if self.phase == Phase::Creating && self.members.iter().all(|member| member.joined) {
+    fn leave_creating(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
+        let ready = self.phase == Phase::Creating && self.members.iter().all(|member| member.joined);
+        if ready && core.proposal.is_none() {
             self.propose_next_ballot(core, effects);
         }
     }
 
-    /// Takes the secondaries of the configuration as members, keeping the streams there are.
-    fn meet_members(&mut self, core: &Core) {
-        let mut known = std::mem::take(&mut self.members);
-        for &node in &core.configuration.secondaries {
-            let kept = known.iter().position(|member| member.node == node).map(|index| known.swap_remove(index));
-            let mut member = kept.unwrap_or_else(|| Progress::new(node));
+    /// Takes the secondaries of the configuration as members, keeping the streams there are, also to a learner that
+    /// became one. Who is no member any more is not spoken to.
+    fn meet_members(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
+        let mut left = std::mem::take(&mut self.members);
+        for member in left.iter_mut().chain(&mut self.learners) {
             member.begin_ballot();
-            self.members.push(member);
+        }
+        for &node in &core.configuration.secondaries {
+            let kept = take(&mut left, node).or_else(|| take(&mut self.learners, node));
+            self.members.push(kept.unwrap_or_else(|| Progress::new(node)));
+        }
+        for member in &mut left {
+            member.close(effects);
+        }
+        if self.learners.is_empty() {
+            core.window.retain_none();
         }
     }
 
-    fn establish_all(&mut self, core: &Core, effects: &mut Vec<Effect>) {
-        for member in &mut self.members {
+    fn establish_all(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
+        for member in self.members.iter_mut().chain(&mut self.learners) {
             match member.session() {
                 Some(_) => send_establish(member, core, self.inherited_last, effects),
                 None => member.open(effects),
@@ -330,132 +394,21 @@ impl Primary {
     }
 
     /// True in the phases in which members are spoken to.
-    fn is_establishing(&self) -> bool {
+    pub(crate) fn is_establishing(&self) -> bool {
         matches!(self.phase, Phase::Creating | Phase::Reconciling | Phase::Serving)
     }
 
-    fn member(&mut self, node: NodeId) -> Option<&mut Progress> {
-        self.members.iter_mut().find(|member| member.node == node)
+    pub(crate) fn progress(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.members.iter_mut().chain(&mut self.learners).find(|member| member.node == node)
     }
 }
 
-fn propose(core: &Core, configuration: &Configuration) -> Effect {
-    Effect::ProposeConfiguration { expected_ballot: core.ballot(), configuration: configuration.clone() }
+/// True if a copy that refuses to be a member with this status leads nothing any more.
+fn has_stopped(status: Status) -> bool {
+    matches!(status, Status::Damaged | Status::StorageFailed | Status::ShuttingDown)
 }
 
-fn send_establish(member: &mut Progress, core: &Core, last_decree: Decree, effects: &mut Vec<Effect>) {
-    let Some(session) = member.session() else { return };
-    member.told = core.window.committed();
-    let establish = Establish {
-        cluster: core.identity.cluster,
-        partition: core.identity.partition,
-        sender: core.node(),
-        receiver: member.node,
-        table: core.identity.table.clone(),
-        configuration: core.configuration.clone(),
-        last_decree,
-        committed: core.window.committed(),
-    };
-    let message = PeerMessage::Establish(Box::new(establish));
-    effects.push(Effect::Send { peer: member.node, session, message });
-}
-
-/// Sends what the member has not been sent, as far as the bytes in flight allow.
-fn send_prepares(member: &mut Progress, core: &mut Core, effects: &mut Vec<Effect>) {
-    let Stream::Established { session } = member.stream else { return };
-    while member.sent < core.window.prepared() {
-        let entry = core.window.get(member.sent.next()).expect("what is not acknowledged is in the window");
-        let mutation = &entry.mutation;
-        let flight = core.window.bytes_between(member.acknowledged, member.sent);
-        if flight > 0 && flight + mutation.payload.len() as u64 > core.limits.flight_bytes_max {
-            return;
-        }
-        let prepare = Prepare {
-            ballot: mutation.ballot,
-            decree: mutation.decree,
-            committed: core.window.committed(),
-            timestamp_micros: mutation.timestamp_micros,
-            mutation_kind: mutation.kind as u8,
-        };
-        let message = PeerMessage::Prepare { prepare, payload: mutation.payload.clone() };
-        effects.push(Effect::Send { peer: member.node, session, message });
-        member.sent = mutation.decree;
-        member.told = prepare.committed;
-    }
-}
-
-/// On a tick only: under load prepares carry the commit point, and a member that is told late loses nothing.
-fn send_commit_point(member: &mut Progress, core: &Core, effects: &mut Vec<Effect>) {
-    let committed = core.window.committed();
-    if let Stream::Established { session } = member.stream
-        && member.told < committed
-    {
-        member.told = committed;
-        let message = PeerMessage::CommitPoint(CommitPoint { ballot: core.ballot(), committed });
-        effects.push(Effect::Send { peer: member.node, session, message });
-    }
-}
-
-fn on_acknowledge(member: &mut Progress, core: &mut Core, logged: Decree, effects: &mut Vec<Effect>) {
-    if !member.is_established() {
-        core.counters.unexpected_messages += 1;
-        return;
-    }
-    if logged > member.sent {
-        let message = format!("acknowledged {logged}, but only {} was sent", member.sent);
-        member.give_up(Status::Internal, message, effects);
-        return;
-    }
-    member.acknowledged = member.acknowledged.max(logged);
-    send_prepares(member, core, effects);
-}
-
-fn on_established(
-    member: &mut Progress,
-    core: &mut Core,
-    session: Session,
-    next_decree: Decree,
-    committed: Decree,
-    effects: &mut Vec<Effect>,
-) {
-    if member.is_established() {
-        core.counters.unexpected_messages += 1;
-        return;
-    }
-    let window = &core.window;
-    let has = next_decree.previous();
-    if next_decree == Decree(0) || has < window.committed() || has < committed || has < member.acknowledged {
-        let message = format!("needs {next_decree}, which was committed at it or here; it has to learn");
-        member.give_up(Status::Gap, message, effects);
-        return;
-    }
-    if committed < member.told {
-        let message = format!("committed {committed}, but was told {}", member.told);
-        member.give_up(Status::Internal, message, effects);
-        return;
-    }
-    if has > window.last() {
-        let message = format!("has up to {has}, but this primary only up to {}", window.last());
-        member.give_up(Status::Internal, message, effects);
-        return;
-    }
-    member.establish(session);
-    member.acknowledged = member.acknowledged.max(committed);
-    member.sent = has;
-    core.counters.resent += window.prepared().0.saturating_sub(has.0);
-    send_prepares(member, core, effects);
-}
-
-/// The member misses what was sent before: it is sent again from there.
-fn on_gap(member: &mut Progress, core: &mut Core, next_decree: Decree, effects: &mut Vec<Effect>) {
-    core.counters.refusals_received += 1;
-    let has = next_decree.previous();
-    if next_decree == Decree(0) || has < member.acknowledged || has > member.sent {
-        let message = format!("needs {next_decree} after it acknowledged {}; it has to learn", member.acknowledged);
-        member.give_up(Status::Gap, message, effects);
-        return;
-    }
-    core.counters.resent += member.sent.0 - has.0;
-    member.sent = has;
-    send_prepares(member, core, effects);
+fn take(known: &mut Vec<Progress>, node: NodeId) -> Option<Progress> {
+    let index = known.iter().position(|member| member.node == node)?;
+    Some(known.swap_remove(index))
 }

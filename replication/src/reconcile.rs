@@ -3,6 +3,7 @@
 //! Each step is durable before the next, and only the last one is visible to the primary. A still higher ballot may
 //! arrive at any point between; the steps then begin again with it, and what was already durable stays valid.
 
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::messages::peer::{Establish, Established};
 use pegasus_wire::{Ballot, Decree, NodeId, Status};
 
@@ -31,9 +32,15 @@ impl From<Refusal> for Rejection {
 pub(crate) fn check_establish(core: &Core, peer: NodeId, establish: &Establish) -> Result<(), Rejection> {
     check_sender(core, peer, establish)?;
     let ballot = establish.configuration.ballot;
+    if ballot == Ballot(u64::MAX) {
+        return Err(Refusal::new(Status::InvalidArgument, "no ballot can follow this one").into());
+    }
     if ballot < core.ballot() {
         let message = format!("established ballot {ballot}, here it is {}", core.ballot());
         return Err(Refusal::new(Status::StaleBallot, message).into());
+    }
+    if core.proposal.is_some() && ballot == core.ballot() {
+        return Err(Refusal::new(Status::NotServing, "this secondary has asked to take the primary's place").into());
     }
     if ballot == core.ballot() && !same_configuration(&establish.configuration, &core.configuration) {
         let message = format!("ballot {ballot} has two configurations");
@@ -42,11 +49,14 @@ pub(crate) fn check_establish(core: &Core, peer: NodeId, establish: &Establish) 
     let window = &core.window;
     let (committed, last_decree) = (window.committed(), establish.last_decree);
     let stale = window.first_stale(last_decree, ballot);
-    let loses = (ballot > core.stored_ballot && last_decree < committed) || stale.is_some_and(|cut| cut <= committed);
+    let loses = (ballot > core.stored.0 && last_decree < committed) || stale.is_some_and(|cut| cut <= committed);
     if loses {
         return Err(Rejection::Broken(format!(
             "the primary of ballot {ballot} has nothing beyond {last_decree}, but {committed} is committed here"
         )));
+    }
+    if !establish.configuration.contains(core.node()) {
+        return Ok(());
     }
     let kept_last = stale.map_or(window.last(), Decree::previous);
     if !window.is_logged_through(establish.committed.min(kept_last)) || kept_last < establish.committed {
@@ -72,8 +82,8 @@ fn check_sender(core: &Core, peer: NodeId, establish: &Establish) -> Result<(), 
     if establish.sender != peer || configuration.primary != Some(peer) {
         return invalid("the sender is not the primary of its configuration");
     }
-    if peer == core.node() || !configuration.secondaries.contains(&core.node()) {
-        return invalid("this node is not a secondary of the configuration");
+    if peer == core.node() {
+        return invalid("a primary does not follow itself");
     }
     Ok(())
 }
@@ -94,8 +104,23 @@ impl Secondary {
             self.upstream = Some(upstream);
         }
         self.following = false;
-        core.configuration = establish.configuration.clone();
-        let stale = core.window.first_stale(establish.last_decree, core.ballot());
+        self.fetching = false;
+        self.pause_ticks = 0;
+        self.heard = core.now;
+        self.learner = !establish.configuration.contains(core.node());
+        core.adopt(establish.configuration.clone());
+        if core.state == ReplicaState::Uncertain && !self.learner {
+            return self.say_uncertain(core, upstream, effects);
+        }
+        // A learner keeps nothing of lower ballots that it does not know to be committed. A member keeps it up to what
+        // the primary has: it may have been committed.
+        let kept = if self.learner { core.window.committed() } else { establish.last_decree };
+        if self.learner {
+            core.state = ReplicaState::Learning;
+        } else if core.state == ReplicaState::Learning {
+            core.state = ReplicaState::Whole;
+        }
+        let stale = core.window.first_stale(kept, core.ballot());
         if let Some(decree) = stale
             && !core.bugs.has(PlantedBug::StaleTailNotTruncated)
         {
@@ -103,6 +128,16 @@ impl Secondary {
         }
         self.establishing = Some(establish);
         self.advance_establishing(core, effects);
+    }
+
+    /// A member that may have lost what it acknowledged promises nothing and takes nothing; the primary removes it. Its
+    /// descriptor keeps the ballot under which it was last whole: by that one the newest of such copies is found,
+    /// should there be no others.
+    fn say_uncertain(&self, core: &Core, upstream: Upstream, effects: &mut Vec<Effect>) {
+        let committed = core.window.committed();
+        let answer = Established { ballot: core.ballot(), next_decree: committed.next(), committed, uncertain: true };
+        let Upstream { peer, session, .. } = upstream;
+        effects.push(Effect::Send { peer, session, message: PeerMessage::Established(answer) });
     }
 
     /// True if a stream is older than the one this member listens to.
@@ -116,7 +151,7 @@ impl Secondary {
             return;
         }
         core.store_descriptor(effects);
-        if core.is_ballot_stored() || core.bugs.has(PlantedBug::BallotNotStored) {
+        if core.is_stored() || core.bugs.has(PlantedBug::BallotNotStored) {
             let establish = self.establishing.take().expect("checked above");
             self.answer(core, &establish, effects);
         }
@@ -126,7 +161,8 @@ impl Secondary {
     /// already has of this very ballot.
     fn answer(&mut self, core: &mut Core, establish: &Establish, effects: &mut Vec<Effect>) {
         let ballot: Ballot = core.ballot();
-        let base = core.window.committed().max(establish.committed);
+        let own = core.window.committed();
+        let base = if self.learner { own } else { own.max(establish.committed) };
         core.window.begin_ballot(ballot, base);
         core.window.commit(establish.committed);
         self.told = establish.committed;
@@ -135,8 +171,13 @@ impl Secondary {
         self.following = true;
         self.missing = None;
         let upstream = self.upstream.expect("a ballot is taken on a stream");
-        let answer =
-            Established { ballot, next_decree: core.window.prepared().next(), committed: core.window.committed() };
+        core.grant(upstream.peer);
+        let answer = Established {
+            ballot,
+            next_decree: core.window.prepared().next(),
+            committed: core.window.committed(),
+            uncertain: false,
+        };
         let message = PeerMessage::Established(answer);
         effects.push(Effect::Send { peer: upstream.peer, session: upstream.session, message });
     }

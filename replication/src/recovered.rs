@@ -1,5 +1,6 @@
 //! What a replica starts from, and the check that it is whole.
 
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Configuration, Decree, Mutation};
 
 /// What a replica starts from: its descriptor, its table and what its log still holds.
@@ -16,8 +17,8 @@ pub struct Recovered {
     pub mutations: Vec<Mutation>,
     /// The highest stamp the table knows of; 0 if unknown.
     pub timestamp_micros: u64,
-    /// True if the copy is known to have lost something. It then refuses everything.
-    pub damaged: bool,
+    /// What the copy may claim to be. A damaged one refuses everything.
+    pub state: ReplicaState,
 }
 
 impl Recovered {
@@ -29,13 +30,29 @@ impl Recovered {
             committed: Decree(0),
             mutations: Vec::new(),
             timestamp_micros: 0,
-            damaged: false,
+            state: ReplicaState::Whole,
         }
+    }
+
+    /// A new, empty copy that is to be taught.
+    pub fn learner() -> Recovered {
+        Recovered { state: ReplicaState::Learning, ..Recovered::empty(Configuration::default()) }
+    }
+
+    /// A learner claims nothing, so a gap is no damage: what lies behind it is simply not there.
+    pub(crate) fn without_gap(mut self) -> Recovered {
+        if self.state == ReplicaState::Learning {
+            let whole = self.mutations.iter().zip(self.applied.0 + 1..).take_while(|(one, next)| one.decree.0 == *next);
+            let count = whole.count();
+            self.mutations.truncate(count);
+            self.committed = self.committed.min(Decree(self.applied.0 + count as u64));
+        }
+        self
     }
 
     /// Why this cannot be a whole copy, if so.
     pub(crate) fn damage(&self) -> Option<String> {
-        if self.damaged {
+        if matches!(self.state, ReplicaState::Damaged | ReplicaState::Missing) {
             return Some("the copy is marked as damaged".to_owned());
         }
         for (mutation, number) in self.mutations.iter().zip(self.applied.0 + 1..) {

@@ -1,7 +1,8 @@
 //! One replica of one partition. This file only dispatches: role first, then event. What a role knows and does is in
-//! its own file.
+//! its own file; what may be asked without changing anything is in `questions.rs`.
 
 use bytes::Bytes;
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::messages::peer::Establish;
 use pegasus_wire::{Ballot, Configuration, Decree, MutationKind, NodeId, Status};
 
@@ -12,8 +13,9 @@ use crate::event::{Event, PeerMessage, RequestToken, Session};
 use crate::primary::Primary;
 use crate::reconcile::{Rejection, check_establish};
 use crate::recovered::Recovered;
-use crate::secondary::Secondary;
+use crate::secondary::{Secondary, Upstream};
 use crate::shared::{Core, Refusal, ReplicaIdentity, ReplicaLimits, same_configuration};
+use crate::timing::Moment;
 use crate::window::Window;
 
 /// What the replica is, with the state of that role.
@@ -54,14 +56,15 @@ pub struct Replica {
 
 impl Replica {
     /// A replica with the limits of the release.
-    pub fn new(identity: ReplicaIdentity, recovered: Recovered) -> Replica {
-        Replica::with_limits(identity, recovered, ReplicaLimits::default())
+    pub fn new(identity: ReplicaIdentity, recovered: Recovered, now: Moment) -> Replica {
+        Replica::with_limits(identity, recovered, ReplicaLimits::default(), now)
     }
 
     /// A replica with limits of its own.
-    pub fn with_limits(identity: ReplicaIdentity, recovered: Recovered, limits: ReplicaLimits) -> Replica {
+    pub fn with_limits(identity: ReplicaIdentity, recovered: Recovered, limits: ReplicaLimits, now: Moment) -> Replica {
+        let recovered = recovered.without_gap();
         let damage = recovered.damage();
-        let Recovered { configuration, applied, committed, mutations, timestamp_micros, .. } = recovered;
+        let Recovered { configuration, applied, committed, mutations, timestamp_micros, state } = recovered;
         let stamp = mutations.iter().map(|mutation| mutation.timestamp_micros).fold(timestamp_micros, u64::max);
         let window = match damage {
             None => Window::recovered(applied, committed, mutations),
@@ -73,12 +76,14 @@ impl Replica {
             None => RoleState::Inactive,
             Some(reason) => RoleState::Stopped { status: Status::Damaged, reason },
         };
-        let core = Core::new(identity, limits, configuration, window, stamp);
+        let core = Core::new(identity, limits, configuration, window, stamp, state, now);
         Replica { core, role, reported: (Role::Inactive, ballot, false), unreported_fault }
     }
 
-    /// Takes one event and adds what must be done because of it.
-    pub fn handle(&mut self, event: Event, effects: &mut Vec<Effect>) {
+    /// Takes one event and adds what must be done because of it. `now` is the node's clock, read after whatever the
+    /// event tells of has happened.
+    pub fn handle(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
+        self.core.now = self.core.now.max(now);
         match event {
             Event::Propose { request, timestamp_micros, kind, payload } => {
                 self.on_propose(request, timestamp_micros, kind, payload, effects);
@@ -90,123 +95,74 @@ impl Replica {
                 self.advance_establishing(effects);
             }
             Event::Applied { through } => self.on_applied(through, effects),
-            Event::DescriptorStored { ballot } => self.on_descriptor_stored(ballot, effects),
+            Event::DescriptorStored { ballot, state } => self.on_descriptor_stored(ballot, state, effects),
             Event::Assigned(configuration) => self.on_configuration(configuration, effects),
             Event::ProposalDecided { configuration } => {
-                if let RoleState::Primary(primary) = &mut self.role {
-                    primary.proposal_unanswered();
-                }
+                self.core.proposal_unanswered();
                 self.on_configuration(configuration, effects);
             }
-            Event::ProposalFailed => {
-                if let RoleState::Primary(primary) = &mut self.role {
-                    primary.proposal_unanswered();
-                }
-            }
-            Event::StreamOpened { peer, session } => match &mut self.role {
-                RoleState::Primary(primary) => primary.on_stream_opened(&self.core, peer, session, effects),
-                _ => effects.push(Effect::CloseStream { peer, session }),
-            },
+            Event::ProposalFailed => self.core.proposal_unanswered(),
+            Event::StreamOpened { peer, session } => self.on_stream_opened(peer, session, effects),
             Event::StreamFailed { peer } => {
                 if let RoleState::Primary(primary) = &mut self.role {
                     primary.on_stream_failed(peer);
                 }
             }
-            Event::StreamClosed { peer, session } => match &mut self.role {
-                RoleState::Primary(primary) => primary.on_stream_closed(peer, session, effects),
-                RoleState::Secondary(secondary) => secondary.on_stream_closed(peer, session),
-                RoleState::Inactive | RoleState::Stopped { .. } => {}
-            },
-            Event::Tick => {
-                if let RoleState::Primary(primary) = &mut self.role {
-                    primary.on_tick(&self.core, effects);
+            Event::StreamClosed { peer, session } => self.on_stream_closed(peer, session, effects),
+            Event::BeaconHeard { peer, ballot, committed } => {
+                if let RoleState::Secondary(secondary) = &mut self.role {
+                    secondary.on_beacon(&mut self.core, peer, ballot, committed);
                 }
             }
+            Event::BeaconAnswered { peer, ballot, sent_at, granted } => {
+                if let RoleState::Primary(primary) = &mut self.role {
+                    primary.on_beacon_answered(&mut self.core, peer, ballot, sent_at, granted);
+                }
+            }
+            Event::Await { request, through } => self.on_await(request, through, effects),
+            Event::AddMember { ballot, node } => {
+                if let RoleState::Primary(primary) = &mut self.role {
+                    primary.add_member(&self.core, ballot, node, effects);
+                }
+            }
+            Event::HandOver => {
+                if let RoleState::Primary(primary) = &mut self.role {
+                    primary.handing_over.get_or_insert(self.core.now);
+                }
+            }
+            Event::LogRead { peer, session, mutations } => {
+                if let RoleState::Primary(primary) = &mut self.role {
+                    primary.on_log_read(&mut self.core, peer, session, mutations, effects);
+                }
+            }
+            Event::CheckpointFailed => {
+                if let RoleState::Secondary(secondary) = &mut self.role {
+                    secondary.on_checkpoint_failed();
+                }
+            }
+            Event::Tick => match &mut self.role {
+                RoleState::Primary(primary) => primary.on_tick(&mut self.core, effects),
+                RoleState::Secondary(secondary) => secondary.on_tick(&mut self.core, effects),
+                RoleState::Inactive | RoleState::Stopped { .. } => {}
+            },
             Event::Failed { status, reason } => self.stop(status, reason, effects),
             Event::Shutdown => self.stop(Status::ShuttingDown, String::new(), effects),
         }
         self.settle(effects);
     }
 
-    /// What it is.
-    pub fn role(&self) -> Role {
-        match &self.role {
-            RoleState::Inactive => Role::Inactive,
-            RoleState::Primary(_) => Role::Primary,
-            RoleState::Secondary(_) => Role::Secondary,
-            RoleState::Stopped { status: Status::ShuttingDown, .. } => Role::Inactive,
-            RoleState::Stopped { .. } => Role::Error,
-        }
-    }
-
-    /// The newest ballot known.
-    pub fn ballot(&self) -> Ballot {
-        self.core.ballot()
-    }
-
-    /// The newest configuration known.
-    pub fn configuration(&self) -> &Configuration {
-        &self.core.configuration
-    }
-
-    /// The last decree known to be in the table.
-    pub fn applied(&self) -> Decree {
-        self.core.window.applied()
-    }
-
-    /// The commit point.
-    pub fn committed(&self) -> Decree {
-        self.core.window.committed()
-    }
-
-    /// The last decree prepared, of whatever ballot.
-    pub fn last(&self) -> Decree {
-        self.core.window.last()
-    }
-
-    /// The highest stamp of the partition known here; "now" for expiry is never before it.
-    pub fn timestamp_micros(&self) -> u64 {
-        self.core.timestamp_micros
-    }
-
-    /// Why a write would be refused now, whatever its size; without proposing anything.
-    pub fn admit(&self) -> Result<(), Status> {
-        match &self.role {
-            RoleState::Primary(primary) => primary.admit(&self.core),
-            RoleState::Secondary(_) => Err(Status::NotPrimary),
-            RoleState::Inactive => Err(Status::NotServing),
-            RoleState::Stopped { status, .. } => Err(*status),
-        }
-    }
-
-    /// Why a read would be refused now. A primary reads from its table, which then holds at least everything that was
-    /// ever acknowledged.
-    pub fn admit_read(&self) -> Result<(), Status> {
-        match &self.role {
-            RoleState::Primary(primary) if primary.phase() == Phase::Serving => Ok(()),
-            RoleState::Primary(_) | RoleState::Inactive => Err(Status::NotServing),
-            RoleState::Secondary(_) => Err(Status::NotPrimary),
-            RoleState::Stopped { status, .. } => Err(*status),
-        }
-    }
-
-    /// True if everything prepared here is applied; a graceful stop waits for this after it stopped admitting.
-    pub fn is_drained(&self) -> bool {
-        self.core.window.len() == 0
-    }
-
     /// Checks the invariants of the type. Called after every event in debug builds; a simulator may call it too.
     pub fn check_invariants(&self) {
         let window = &self.core.window;
         window.check_invariants();
-        assert!(self.core.stored_ballot <= self.core.ballot(), "a stored ballot is a known one");
+        assert!(self.core.stored.0 <= self.core.ballot(), "a stored ballot is a known one");
         if let RoleState::Primary(primary) = &self.role {
             let serving = primary.phase() == Phase::Serving;
             assert!(
                 !serving || window.applied() >= primary.inherited_last(),
                 "serves with its inherited window applied"
             );
-            assert!(!serving || self.core.is_ballot_stored(), "serves under a stored ballot");
+            assert!(!serving || self.core.is_stored(), "serves under a stored ballot");
             for member in &primary.members {
                 let behind = member.joined && member.acknowledged < window.committed();
                 assert!(!behind, "{} is committed but not acknowledged: {member:?}", window.committed());
@@ -234,9 +190,24 @@ impl Replica {
                 primary.on_propose(&mut self.core, request, timestamp_micros, (kind, payload), effects);
             }
             _ => {
-                let status = self.admit().expect_err("only a primary admits writes");
+                let status = self.admit(self.core.now).expect_err("only a primary admits writes");
                 effects.push(Effect::Reply { request, outcome: Err(status) });
             }
+        }
+    }
+
+    fn on_stream_opened(&mut self, peer: NodeId, session: Session, effects: &mut Vec<Effect>) {
+        match &mut self.role {
+            RoleState::Primary(primary) => primary.on_stream_opened(&mut self.core, peer, session, effects),
+            _ => effects.push(Effect::CloseStream { peer, session }),
+        }
+    }
+
+    fn on_stream_closed(&mut self, peer: NodeId, session: Session, effects: &mut Vec<Effect>) {
+        match &mut self.role {
+            RoleState::Primary(primary) => primary.on_stream_closed(peer, session, effects),
+            RoleState::Secondary(secondary) => secondary.on_stream_closed(peer, session),
+            RoleState::Inactive | RoleState::Stopped { .. } => {}
         }
     }
 
@@ -276,14 +247,17 @@ impl Replica {
                 return self.core.refuse(peer, session, refusal, effects);
             }
             Err(Rejection::Broken(reason)) => {
-                let refusal = Refusal::new(Status::Internal, reason.clone());
-                self.core.refuse(peer, session, refusal, effects);
-                return self.stop(Status::Internal, reason, effects);
+                // A member keeps what it has, for people to look at. Whoever is no member was left behind by an
+                // operator's decision to accept losses: its copy is set aside, and it learns from the beginning.
+                let member = establish.configuration.contains(self.core.node());
+                let status = if member { Status::Internal } else { Status::Damaged };
+                self.core.refuse(peer, session, Refusal::new(status, reason.clone()), effects);
+                return self.stop(status, reason, effects);
             }
         }
         if !matches!(self.role, RoleState::Secondary(_)) {
             self.step_down(effects);
-            self.role = RoleState::Secondary(Secondary::default());
+            self.role = RoleState::Secondary(Secondary::new(&self.core, false));
         }
         if let RoleState::Secondary(secondary) = &mut self.role {
             secondary.on_establish(&mut self.core, peer, session, establish, effects);
@@ -292,12 +266,11 @@ impl Replica {
 
     /// What the meta service says is in force, as an answer or unasked.
     fn on_configuration(&mut self, configuration: Configuration, effects: &mut Vec<Effect>) {
-        if let RoleState::Primary(primary) = &mut self.role
-            && primary.has_proposed(&configuration)
-        {
-            return primary.take_ballot(&mut self.core, effects);
+        if self.core.has_proposed(&configuration) && configuration.primary == Some(self.core.node()) {
+            return self.on_accepted(configuration, effects);
         }
-        if configuration.ballot < self.core.ballot() {
+        let careless = self.core.bugs.has(PlantedBug::StaleConfigurationAccepted);
+        if configuration.ballot < self.core.ballot() && !careless {
             self.core.counters.suspicious_configurations += 1;
             return;
         }
@@ -316,12 +289,24 @@ impl Replica {
         if let RoleState::Secondary(secondary) = &mut self.role
             && stays_secondary
         {
-            self.core.configuration = configuration;
+            self.core.adopt(configuration);
             return secondary.on_new_ballot(&self.core, effects);
         }
         self.step_down(effects);
-        self.core.configuration = configuration;
+        self.core.adopt(configuration);
         self.take_role(effects);
+    }
+
+    /// What this replica proposed is in force, and it leads.
+    fn on_accepted(&mut self, accepted: Configuration, effects: &mut Vec<Effect>) {
+        match &mut self.role {
+            RoleState::Primary(primary) => primary.take_ballot(&mut self.core, accepted, effects),
+            RoleState::Secondary(secondary) => {
+                secondary.close(effects);
+                self.role = RoleState::Primary(Primary::take_over(&mut self.core, accepted, effects));
+            }
+            RoleState::Inactive | RoleState::Stopped { .. } => {}
+        }
     }
 
     /// Becomes what the configuration says.
@@ -330,7 +315,7 @@ impl Replica {
         self.role = if self.core.configuration.primary == Some(node) {
             RoleState::Primary(Primary::start(&mut self.core, effects))
         } else if self.core.configuration.secondaries.contains(&node) {
-            RoleState::Secondary(Secondary::default())
+            RoleState::Secondary(Secondary::new(&self.core, false))
         } else {
             RoleState::Inactive
         };
@@ -344,18 +329,38 @@ impl Replica {
         }
     }
 
+    /// Stops for this run. The others are told what helps them to go on without this replica.
     fn stop(&mut self, status: Status, reason: String, effects: &mut Vec<Effect>) {
-        if matches!(self.role, RoleState::Stopped { .. }) {
-            return;
+        match &self.role {
+            RoleState::Stopped { .. } => return,
+            RoleState::Primary(primary) if status != Status::ShuttingDown => primary.abdicate(&mut self.core, effects),
+            RoleState::Secondary(Secondary { upstream: Some(upstream), .. }) if upstream.open => {
+                let Upstream { peer, session, .. } = *upstream;
+                self.core.refuse(peer, session, Refusal::new(status, reason.clone()), effects);
+            }
+            _ => {}
         }
         self.step_down(effects);
+        self.core.proposal = None;
         self.unreported_fault = status != Status::ShuttingDown;
         self.role = RoleState::Stopped { status, reason };
     }
 
-    fn on_descriptor_stored(&mut self, ballot: Ballot, effects: &mut Vec<Effect>) {
-        assert!(ballot <= self.core.storing_ballot, "only what was asked for is stored");
-        self.core.stored_ballot = self.core.stored_ballot.max(ballot);
+    /// Answers once everything up to a decree is applied.
+    fn on_await(&mut self, request: RequestToken, through: Decree, effects: &mut Vec<Effect>) {
+        let serves = matches!(&self.role, RoleState::Primary(primary) if primary.phase() == Phase::Serving);
+        if through <= self.core.window.applied() {
+            effects.push(Effect::Reply { request, outcome: Ok(through) });
+        } else if serves && through <= self.core.window.last() {
+            self.core.awaiting.insert((through, request));
+        } else {
+            effects.push(Effect::Reply { request, outcome: Err(Status::OutcomeUnknown) });
+        }
+    }
+
+    fn on_descriptor_stored(&mut self, ballot: Ballot, state: ReplicaState, effects: &mut Vec<Effect>) {
+        assert!(ballot <= self.core.storing.0, "only what was asked for is stored");
+        self.core.stored = (ballot, state);
         if let RoleState::Primary(primary) = &mut self.role {
             primary.on_ballot_stored(&mut self.core, effects);
         }
@@ -374,13 +379,20 @@ impl Replica {
                 effects.push(Effect::Reply { request, outcome: Ok(entry.mutation.decree) });
             }
         }
+        let applied = self.core.window.applied();
+        while let Some(&(decree, request)) = self.core.awaiting.first()
+            && decree <= applied
+        {
+            self.core.awaiting.pop_first();
+            effects.push(Effect::Reply { request, outcome: Ok(decree) });
+        }
     }
 
     /// After every event: move watermarks, hand out what is committed, report changes. A list of cheap steps, each of
     /// which does nothing if there is nothing to do.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
         match &mut self.role {
-            RoleState::Primary(primary) => primary.settle(&mut self.core),
+            RoleState::Primary(primary) => primary.settle(&mut self.core, effects),
             RoleState::Secondary(secondary) => secondary.settle(&mut self.core, effects),
             RoleState::Inactive | RoleState::Stopped { .. } => {}
         }
@@ -410,7 +422,7 @@ impl Replica {
             self.unreported_fault = false;
             effects.push(Effect::Faulted { status: *status, reason: reason.clone() });
         }
-        let now = (self.role(), self.core.ballot(), self.admit_read().is_ok());
+        let now = (self.role(), self.core.ballot(), self.admit_read(self.core.now).is_ok());
         if now != self.reported {
             self.reported = now;
             let (role, ballot, serving) = now;

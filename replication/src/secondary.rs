@@ -2,21 +2,36 @@
 //!
 //! ```text
 //!   Waiting --Establish--> Truncating --logged--> Storing --stored--> Following
-//!      ^                    (if a tail is stale)   (if the ballot is new)   |
-//!      +------------------------- stream closed ---------------------------+
+//!     ^  ^                  (if a tail is stale)   (if the ballot is new)  |  |
+//!     |  +------------------------ stream closed -------------------------+  |
+//!     |                                                                      |
+//!     +--another is in force-- Claiming <----- grace period over ------------+
+//!                                 | own configuration in force
+//!                                 v
+//!                           primary, Storing
 //! ```
 //!
-//! Taking a ballot is in `reconcile.rs`; this file is the normal case.
+//! A secondary that heard nothing of its primary for a whole grace period claims its place. From then on it takes
+//! nothing from that primary, and grants it nothing, until it knows what came of the claim.
+//!
+//! A **learner** is the same without being a member: it keeps only what it knows to be committed when it begins, and
+//! never claims anything. Taking a ballot is in `reconcile.rs`; this file is the normal case.
 
 use bytes::Bytes;
-use pegasus_wire::messages::peer::{Acknowledge, CommitPoint, Establish, Prepare};
-use pegasus_wire::{Decree, Mutation, NodeId, Status, limits};
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::messages::peer::{Acknowledge, CommitPoint, Establish, Prepare, TakeCheckpoint};
+use pegasus_wire::{Ballot, Configuration, Decree, Mutation, NodeId, Status, limits};
 
 use crate::bugs::PlantedBug;
+use crate::changes::CREATION_LEASES;
 use crate::describe::Phase;
 use crate::effect::Effect;
 use crate::event::{PeerMessage, Session};
 use crate::shared::{Core, Refusal, mutation_kind};
+use crate::timing::Moment;
+
+/// Pause before a checkpoint that could not be had is tried again, in ticks.
+const CHECKPOINT_PAUSE_TICKS: u32 = 10;
 
 /// The stream from the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +47,17 @@ pub(crate) struct Upstream {
 /// Invariants:
 /// - nothing is acknowledged that is not logged under the current ballot, or committed
 /// - `Established` is sent only when the truncation is logged and the ballot is stored
-#[derive(Clone, Debug, Default)]
+/// - between a claim and its outcome nothing of the old primary is taken and no beacon is granted
+#[derive(Clone, Debug)]
 pub(crate) struct Secondary {
+    /// True for a node that is taught and is no member yet.
+    pub(crate) learner: bool,
+    /// When anything of the primary was last accepted, or the role was taken. The grace period runs from here.
+    pub(crate) heard: Moment,
+    /// True while a checkpoint is being fetched.
+    pub(crate) fetching: bool,
+    /// After a checkpoint could not be had: ticks until the primary is asked what to do.
+    pub(crate) pause_ticks: u32,
     pub(crate) upstream: Option<Upstream>,
     /// The ballot that is being taken: not answered yet.
     pub(crate) establishing: Option<Box<Establish>>,
@@ -50,8 +74,28 @@ pub(crate) struct Secondary {
 }
 
 impl Secondary {
+    pub(crate) fn new(core: &Core, learner: bool) -> Secondary {
+        let grace_micros = core.limits.timing.grace_micros;
+        let hasty = core.bugs.has(PlantedBug::TakesOverAtOnce);
+        Secondary {
+            learner,
+            heard: if hasty { Moment(core.now.0.saturating_sub(grace_micros)) } else { core.now },
+            fetching: false,
+            pause_ticks: 0,
+            upstream: None,
+            establishing: None,
+            told: Decree(0),
+            following: false,
+            acknowledged: Decree(0),
+            missing: None,
+            gap_reported: false,
+        }
+    }
+
     pub(crate) fn phase(&self, core: &Core) -> Phase {
         match (self.following, self.establishing.is_some()) {
+            _ if core.proposal.is_some() => Phase::Claiming,
+            _ if self.fetching => Phase::Fetching,
             (true, _) => Phase::Following,
             (false, true) if core.is_truncating() => Phase::Truncating,
             (false, true) => Phase::Storing,
@@ -62,6 +106,8 @@ impl Secondary {
     /// A newer configuration is in force in which this node is still a secondary. What is on the way under the old
     /// ballot is not taken any more; the stream stays if it is the new primary's.
     pub(crate) fn on_new_ballot(&mut self, core: &Core, effects: &mut Vec<Effect>) {
+        self.heard = core.now;
+        self.learner = false;
         self.establishing = None;
         self.following = false;
         let primary = core.configuration.primary;
@@ -94,6 +140,7 @@ impl Secondary {
             core.counters.superseded_messages += 1;
             return;
         }
+        self.heard = core.now;
         match message {
             PeerMessage::Prepare { prepare, payload } => {
                 if let Err(refusal) = self.on_prepare(core, prepare, payload, effects) {
@@ -101,11 +148,81 @@ impl Secondary {
                 }
             }
             PeerMessage::CommitPoint(point) => self.on_commit_point(core, point),
+            PeerMessage::TakeCheckpoint(take) => self.on_take_checkpoint(core, peer, take, effects),
             PeerMessage::Establish(_)
             | PeerMessage::Established(_)
             | PeerMessage::Acknowledge(_)
             | PeerMessage::Refuse { .. } => core.counters.unexpected_messages += 1,
         }
+    }
+
+    /// True if a beacon of this primary under this ballot is granted.
+    pub(crate) fn grants_beacon(&self, core: &Core, peer: NodeId, ballot: Ballot) -> bool {
+        let claims = core.proposal.is_some();
+        if claims && core.bugs.has(PlantedBug::BeaconsGrantedAfterClaim) {
+            return ballot == core.ballot() && core.configuration.primary == Some(peer);
+        }
+        let led = self.upstream.is_some_and(|upstream| upstream.open && upstream.peer == peer);
+        !claims && led && self.following && ballot == core.ballot()
+    }
+
+    /// A beacon: if it is granted, the grace period starts again and the commit point is taken.
+    pub(crate) fn on_beacon(&mut self, core: &mut Core, peer: NodeId, ballot: Ballot, committed: Decree) {
+        if self.grants_beacon(core, peer, ballot) {
+            if core.proposal.is_none() {
+                core.grant(peer);
+            }
+            self.heard = core.now;
+            self.told = self.told.max(committed);
+        }
+    }
+
+    /// Time passes: claims the primary's place if that was silent for too long.
+    pub(crate) fn on_tick(&mut self, core: &mut Core, effects: &mut Vec<Effect>) {
+        core.retry_proposal(effects);
+        self.end_pause(effects);
+        let timing = &core.limits.timing;
+        // A new partition's primary waits long for the others to make their copies, and may be making its own.
+        let creating = core.ballot() == Ballot::ASSIGNMENT;
+        let patience = if creating { CREATION_LEASES * timing.lease_micros } else { 0 };
+        let silent = core.now >= self.heard.after(timing.grace_micros + patience);
+        let may = !self.learner && core.state != ReplicaState::Learning && core.proposal.is_none();
+        if !silent || !may || !core.configuration.secondaries.contains(&core.node()) {
+            return;
+        }
+        self.close(effects);
+        let node = core.node();
+        let mut secondaries = core.configuration.secondaries.clone();
+        secondaries.retain(|secondary| *secondary != node);
+        core.propose(Configuration { ballot: core.ballot().next(), primary: Some(node), secondaries }, effects);
+    }
+
+    /// The checkpoint could not be had. After a pause the stream is closed; the primary opens another one, and says
+    /// again what to do.
+    pub(crate) fn on_checkpoint_failed(&mut self) {
+        if self.fetching {
+            self.fetching = false;
+            self.pause_ticks = CHECKPOINT_PAUSE_TICKS;
+        }
+    }
+
+    fn end_pause(&mut self, effects: &mut Vec<Effect>) {
+        if self.pause_ticks > 0 {
+            self.pause_ticks -= 1;
+            if self.pause_ticks == 0 {
+                self.close(effects);
+            }
+        }
+    }
+
+    fn on_take_checkpoint(&mut self, core: &mut Core, peer: NodeId, take: TakeCheckpoint, effects: &mut Vec<Effect>) {
+        let waits = self.fetching || self.pause_ticks > 0;
+        if !self.learner || !self.following || waits || take.ballot != core.ballot() {
+            core.counters.unexpected_messages += 1;
+            return;
+        }
+        self.fetching = true;
+        effects.push(Effect::FetchCheckpoint { from: peer, ballot: take.ballot, committed: take.committed });
     }
 
     /// Commits what may be committed and acknowledges what may be acknowledged. Called after every event.

@@ -1,6 +1,9 @@
 //! What every role shares: identity, configuration, the window, the log's tokens, counters.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::messages::peer::Refuse;
 use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Mutation, NodeId, PartitionId, Status, TableProperties};
 use pegasus_wire::{MutationKind, limits};
@@ -9,6 +12,8 @@ use crate::bugs::Bugs;
 use crate::describe::Counters;
 use crate::effect::{AppendRecord, Effect, RecordKind};
 use crate::event::{AppendToken, PeerMessage, RequestToken, Session};
+use crate::proposal::Proposal;
+use crate::timing::{Moment, Timing};
 use crate::window::Window;
 
 /// Which copy of which partition a replica is.
@@ -32,8 +37,15 @@ pub struct ReplicaLimits {
     /// Payload bytes prepared and not applied, above which a primary answers `Busy`.
     pub window_bytes_max: u64,
     /// Payload bytes sent to one member and not acknowledged, above which the primary holds prepares back. One
-    /// prepare is always allowed.
+    /// prepare is always allowed. Also the most that is kept of what was applied, for learners.
     pub flight_bytes_max: u64,
+    /// Leases, grace periods and timeouts.
+    pub timing: Timing,
+    /// Members, the primary included, below which no new client write is taken. A table with fewer replicas needs all
+    /// of them.
+    pub min_members: usize,
+    /// Nodes taught at a time.
+    pub learners_max: usize,
 }
 
 impl Default for ReplicaLimits {
@@ -42,6 +54,9 @@ impl Default for ReplicaLimits {
             window_mutations_max: limits::WINDOW_MUTATIONS_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX as u64,
             flight_bytes_max: limits::OUTBOX_BYTES_MAX as u64,
+            timing: Timing::default(),
+            min_members: 2,
+            learners_max: 2,
         }
     }
 }
@@ -53,11 +68,22 @@ pub(crate) struct Core {
     pub(crate) limits: ReplicaLimits,
     /// The newest configuration known. May be ahead of the descriptor.
     pub(crate) configuration: Configuration,
-    /// The ballot the stored descriptor has.
-    pub(crate) stored_ballot: Ballot,
-    /// The highest ballot a store was asked for.
-    pub(crate) storing_ballot: Ballot,
+    /// What this copy may claim to be; may be ahead of the descriptor.
+    pub(crate) state: ReplicaState,
+    /// What the stored descriptor says.
+    pub(crate) stored: (Ballot, ReplicaState),
+    /// What the last store that was asked for says.
+    pub(crate) storing: (Ballot, ReplicaState),
+    /// A configuration asked for.
+    pub(crate) proposal: Option<Proposal>,
+    /// The clock at the event that is being handled.
+    pub(crate) now: Moment,
     pub(crate) window: Window,
+    /// The primary that this copy last granted anything that may count as a lease, and when. It may believe that it
+    /// serves until a grace period later, unless it is known to have followed, or to have stopped, since.
+    pub(crate) granted: Option<(NodeId, Moment)>,
+    /// Requests that read up to a decree and are answered when it is applied.
+    pub(crate) awaiting: BTreeSet<(Decree, RequestToken)>,
     /// The highest stamp seen.
     pub(crate) timestamp_micros: u64,
     last_token: AppendToken,
@@ -74,15 +100,23 @@ impl Core {
         configuration: Configuration,
         window: Window,
         timestamp_micros: u64,
+        state: ReplicaState,
+        now: Moment,
     ) -> Core {
         let ballot = configuration.ballot;
+        let granted = granted_before(&identity, &configuration).map(|primary| (primary, now));
         Core {
             identity,
             limits,
             configuration,
-            stored_ballot: ballot,
-            storing_ballot: ballot,
+            state,
+            stored: (ballot, state),
+            storing: (ballot, state),
+            proposal: None,
+            now,
             window,
+            granted,
+            awaiting: BTreeSet::new(),
             timestamp_micros,
             last_token: AppendToken(0),
             truncation: None,
@@ -137,24 +171,52 @@ impl Core {
         self.truncation.is_some_and(|token| token > self.window.logged())
     }
 
-    /// Asks for the descriptor of the current configuration, unless it is stored or already asked for.
+    /// Asks for the descriptor of the current configuration and state, unless it is stored or already asked for.
     pub(crate) fn store_descriptor(&mut self, effects: &mut Vec<Effect>) {
-        if self.storing_ballot < self.ballot() {
-            self.storing_ballot = self.ballot();
-            effects.push(Effect::StoreDescriptor { configuration: self.configuration.clone() });
+        let wanted = (self.ballot(), self.state);
+        if self.storing != wanted {
+            self.storing = wanted;
+            effects.push(Effect::StoreDescriptor { configuration: self.configuration.clone(), state: self.state });
         }
     }
 
-    /// True if the current ballot is durable.
-    pub(crate) fn is_ballot_stored(&self) -> bool {
-        self.stored_ballot >= self.ballot()
+    /// True if the current ballot and state are durable.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored == (self.ballot(), self.state)
+    }
+
+    /// A configuration is in force, asked for or not.
+    pub(crate) fn adopt(&mut self, configuration: Configuration) {
+        self.configuration = configuration;
+        self.proposal = None;
+    }
+
+    /// Something was granted to a primary.
+    pub(crate) fn grant(&mut self, primary: NodeId) {
+        self.granted = Some((primary, self.now));
+    }
+
+    /// A node cannot be serving under an older ballot any more: it has taken this one, or it has stopped.
+    pub(crate) fn release(&mut self, node: NodeId) {
+        self.granted = self.granted.filter(|(primary, _)| *primary != node);
+    }
+
+    /// True once nobody can believe to serve by a lease that this copy granted.
+    pub(crate) fn is_released(&self) -> bool {
+        let grace = self.limits.timing.grace_micros;
+        self.granted.is_none_or(|(_, granted_at)| self.now >= granted_at.after(grace))
     }
 
     /// Answers every waiting request as unknown: this replica will not learn what becomes of them.
     pub(crate) fn forget_requests(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(
-            self.window.take_requests().map(|request| Effect::Reply { request, outcome: Err(Status::OutcomeUnknown) }),
-        );
+        let awaiting = std::mem::take(&mut self.awaiting).into_iter().map(|(_, request)| request);
+        let requests = self.window.take_requests().chain(awaiting);
+        effects.extend(requests.map(|request| Effect::Reply { request, outcome: Err(Status::OutcomeUnknown) }));
+    }
+
+    /// Members, the primary included, below which no new client write is taken.
+    pub(crate) fn min_members(&self) -> usize {
+        self.limits.min_members.min(usize::from(self.identity.table.replica_count))
     }
 
     /// Sends a refusal.
@@ -174,6 +236,13 @@ impl Core {
     pub(crate) fn last_token(&self) -> AppendToken {
         self.last_token
     }
+}
+
+/// Whom this copy may have granted a lease just before it was started, which it has forgotten: the primary it followed.
+/// Who is alone may have been made so by force, and never have served since; nobody says then when that primary stopped.
+fn granted_before(identity: &ReplicaIdentity, configuration: &Configuration) -> Option<NodeId> {
+    let alone = configuration.secondaries.is_empty() && identity.table.replica_count > 1;
+    configuration.primary.filter(|primary| *primary != identity.node || alone)
 }
 
 /// Why a message is not taken.

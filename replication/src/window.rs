@@ -52,6 +52,11 @@ pub(crate) struct Window {
     bytes_applied: u64,
     /// Everything up to this token is durable.
     logged: AppendToken,
+    /// What was applied and is kept for learners: consecutive decrees, the last one is `applied`.
+    retained: VecDeque<Mutation>,
+    retained_bytes: u64,
+    /// True while applied mutations are kept.
+    retaining: bool,
 }
 
 impl Window {
@@ -67,6 +72,9 @@ impl Window {
             prepared: applied,
             bytes_applied: 0,
             logged: AppendToken(0),
+            retained: VecDeque::new(),
+            retained_bytes: 0,
+            retaining: false,
         };
         for mutation in mutations {
             window.push_entry(mutation, AppendToken(0), None);
@@ -118,6 +126,33 @@ impl Window {
     /// The entry at a decree, if the ring holds it.
     pub(crate) fn get(&self, decree: Decree) -> Option<&Entry> {
         self.entries.get(self.index(decree)?)
+    }
+
+    /// The mutation at a decree, if it is in memory: in the ring, or kept for learners.
+    pub(crate) fn find(&self, decree: Decree) -> Option<&Mutation> {
+        if decree > self.applied {
+            return self.get(decree).map(|entry| &entry.mutation);
+        }
+        let back = (self.applied.0 - decree.0) as usize;
+        let index = self.retained.len().checked_sub(back + 1)?;
+        self.retained.get(index)
+    }
+
+    /// Keeps what is applied from now on, from `floor` on, as long as it is within `bytes_max`.
+    pub(crate) fn retain_from(&mut self, floor: Decree, bytes_max: u64) {
+        self.retaining = true;
+        let useless = |mutation: &Mutation, bytes: u64| mutation.decree < floor || bytes > bytes_max;
+        while self.retained.front().is_some_and(|mutation| useless(mutation, self.retained_bytes)) {
+            let dropped = self.retained.pop_front().map_or(0, |mutation| mutation.payload.len());
+            self.retained_bytes -= dropped as u64;
+        }
+    }
+
+    /// Keeps nothing beyond what is applied.
+    pub(crate) fn retain_none(&mut self) {
+        self.retaining = false;
+        self.retained.clear();
+        self.retained_bytes = 0;
     }
 
     /// True if everything up to the decree is committed or its record, of whatever ballot, is durable.
@@ -214,6 +249,10 @@ impl Window {
         let entry = self.entries.pop_front()?;
         self.applied = entry.mutation.decree;
         self.bytes_applied = entry.bytes_through;
+        if self.retaining {
+            self.retained_bytes += entry.mutation.payload.len() as u64;
+            self.retained.push_back(entry.mutation.clone());
+        }
         Some(entry)
     }
 

@@ -58,6 +58,51 @@ fn what_is_committed_is_never_dropped() {
     window.truncate_from(Decree(2));
 }
 
+/// Prepares, logs, commits and applies what follows, up to a decree, in payloads of two bytes.
+fn apply_through(window: &mut Window, last: u64) {
+    for number in window.last().0 + 1..=last {
+        window.prepare(mutation(number, 2, 2), AppendToken(number), None);
+    }
+    window.mark_logged(AppendToken(last));
+    window.commit(Decree(last));
+    window.take_batch(Decree(last));
+    while window.pop_applied(Decree(last)).is_some() {}
+}
+
+/// The decrees of 1 to 12 that are in memory.
+fn found(window: &Window) -> Vec<u64> {
+    let wanted = (1..=12).filter_map(|number| Some((number, window.find(Decree(number))?)));
+    wanted.inspect(|(number, of)| assert_eq!(of.decree.0, *number)).map(|(number, _)| number).collect()
+}
+
+#[test]
+fn what_is_applied_is_kept_for_learners() {
+    let mut window = Window::recovered(Decree(0), Decree(0), Vec::new());
+    window.begin_ballot(Ballot(2), Decree(0));
+    apply_through(&mut window, 3);
+    assert_eq!(found(&window), [0; 0], "nobody learns");
+    window.retain_from(Decree(1), 100);
+    assert_eq!(found(&window), [0; 0], "only what is applied from now on");
+    apply_through(&mut window, 6);
+    window.prepare(mutation(7, 2, 2), AppendToken(7), None);
+    assert_eq!(found(&window), [4, 5, 6, 7], "and what is not applied yet");
+    window.retain_from(Decree(6), 100);
+    assert_eq!(found(&window), [6, 7], "nobody needs more");
+    window.retain_from(Decree(2), 100);
+    assert_eq!(found(&window), [6, 7], "what is gone is gone");
+    apply_through(&mut window, 10);
+    window.retain_from(Decree(2), 6);
+    assert_eq!(found(&window), [8, 9, 10], "six bytes");
+    window.retain_from(Decree(11), 6);
+    assert_eq!(found(&window), [0; 0]);
+    apply_through(&mut window, 11);
+    assert_eq!(found(&window), [11]);
+    window.retain_none();
+    apply_through(&mut window, 12);
+    assert_eq!(found(&window), [0; 0]);
+    window.check_invariants();
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Prepare { length: usize },
@@ -65,6 +110,8 @@ enum Step {
     Commit { decree: u64 },
     TakeAndApply,
     NewBallot { keep: u64 },
+    Retain { floor: u64, bytes_max: u64 },
+    RetainNone,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,6 +121,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..30_u64).prop_map(|decree| Step::Commit { decree }),
         2 => Just(Step::TakeAndApply),
         1 => (0..6_u64).prop_map(|keep| Step::NewBallot { keep }),
+        1 => (0..30_u64, 0..20_u64).prop_map(|(floor, bytes_max)| Step::Retain { floor, bytes_max }),
+        1 => Just(Step::RetainNone),
     ]
 }
 
@@ -121,6 +170,13 @@ proptest! {
                     }
                     window.begin_ballot(Ballot(ballot), window.committed());
                 }
+                Step::Retain { floor, bytes_max } => window.retain_from(Decree(floor), bytes_max),
+                Step::RetainNone => window.retain_none(),
+            }
+            for (number, (ballot, length)) in &model {
+                let found = window.find(Decree(*number)).map(|of| (of.decree.0, of.ballot.0, of.payload.len()));
+                let applied = *number <= window.applied().0;
+                prop_assert!(found == Some((*number, *ballot, *length)) || applied && found.is_none());
             }
             window.check_invariants();
             let held: usize = model.range(window.applied().0 + 1..).map(|(_, (_, length))| length).sum();

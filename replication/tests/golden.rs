@@ -15,7 +15,7 @@ fn transcripts_match() {
     let mut scripts: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.retain(|path| path.extension().is_some_and(|extension| extension == "script"));
     scripts.sort();
-    assert!(scripts.len() >= 9, "the scripts are in {}", directory.display());
+    assert!(scripts.len() >= 24, "the scripts are in {}", directory.display());
     let mut stale = Vec::new();
     for path in scripts {
         let transcript = Cluster::new().play(&std::fs::read_to_string(&path).unwrap());
