@@ -3,11 +3,13 @@
 //! ```text
 //! <data>/replicas/<table>.<index>/      directory of a copy
 //!     descriptor                        this file
-//!     rdb/                              the rows (see `table`)
+//!     rdb-<incarnation>/                the rows (see `table`)
 //! ```
 //!
-//! A higher ballot is durable here before anything of that ballot is answered. Recovery skips log records whose
-//! incarnation has no descriptor. All functions block: run them in a pool.
+//! The descriptor names the incarnation, the incarnation names the directory of the rows and is in every log record:
+//! so replacing this one file replaces the whole copy, at one moment (see `copies`). A higher ballot is durable here
+//! before anything of that ballot is answered. Recovery skips log records whose incarnation has no descriptor. All
+//! functions block: run them in a pool.
 //!
 //! This module must never decide what a state means for the protocol, and never make a copy up: an absent or
 //! damaged descriptor is reported as such.
@@ -27,11 +29,13 @@ use crate::identity::BootId;
 /// What a copy is worth.
 ///
 /// ```text
-///            learned whole
-///   Learning ------------> Whole
-///      ^                     |  files or log damaged
-///      |    learned again    v
-///      +------------------ Damaged
+///            has everything its primary has
+///   Learning ------------------------------> Whole
+///    ^  ^                                    |   |  files or log damaged
+///    |  +------------------------------------+   v
+///    |     asked to learn, or set aside       Damaged
+///    +------------------------------------------+
+///           made anew, empty
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -68,8 +72,7 @@ pub struct Descriptor {
     pub configuration: Configuration,
     /// What the copy is worth.
     pub state: CopyState,
-    /// The boot of the machine under which the copy last acknowledged. A copy of a `written` table that comes back
-    /// under another one may have lost what it acknowledged.
+    /// The boot of the machine under which the copy last acknowledged: see [`Descriptor::uncertain`].
     pub boot_id: BootId,
 }
 
@@ -89,6 +92,22 @@ impl Descriptor {
                 None => Loaded::Damaged("its body is not a descriptor".to_owned()),
             },
         })
+    }
+
+    /// True if the copy may have lost what it acknowledged: it was whole, its table acknowledges what is only
+    /// `written`, and the machine was booted since the descriptor was stored. Never for a `synced` table. A learning
+    /// copy claims nothing, and a damaged one is worth nothing, so neither is uncertain.
+    pub fn uncertain(&self, boot: BootId) -> bool {
+        self.state == CopyState::Whole && self.table.durability == Durability::Written && self.boot_id != boot
+    }
+
+    /// The boot id to put into every later descriptor of this copy, as long as it has not been learned again.
+    ///
+    /// An uncertain copy keeps the one it was found with: with the present one, a mere restart of the process would
+    /// make it look certain. A descriptor that ends the uncertainty (of a new incarnation, of a learner that became
+    /// whole, of a primary made from the best of uncertain copies) is stored with the present boot.
+    pub fn boot_id_to_keep(&self, boot: BootId) -> BootId {
+        if self.uncertain(boot) { self.boot_id } else { boot }
     }
 
     /// The bytes of the file.
@@ -145,13 +164,13 @@ pub fn copy_directory(data_directory: &Path, partition: PartitionId) -> PathBuf 
     replicas_directory(data_directory).join(partition.to_string())
 }
 
-/// Directory of the rows inside the directory of a copy.
-pub fn table_directory(copy_directory: &Path) -> PathBuf {
-    copy_directory.join("rdb")
+/// Directory of the rows of one incarnation inside the directory of its copy.
+pub fn table_directory(copy_directory: &Path, incarnation: ReplicaIncarnation) -> PathBuf {
+    copy_directory.join(format!("rdb-{incarnation}"))
 }
 
-/// Makes the directory of a new copy and stores its first descriptor there. The directory may exist already,
-/// left by a crash in the middle of this.
+/// Makes the directory of a new copy of a new partition and stores its first descriptor there; its table is made when
+/// it is opened. The directory may exist already, left by a crash in the middle of this.
 pub fn create_copy(data_directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, FileError> {
     let directory = copy_directory(data_directory, descriptor.partition);
     create_directory(&directory)?;
@@ -194,7 +213,7 @@ pub fn list(data_directory: &Path) -> Result<Vec<ListedCopy>, FileError> {
     Ok(copies)
 }
 
-/// Where the copies are.
+/// Directory of the copies.
 pub fn replicas_directory(data_directory: &Path) -> PathBuf {
     data_directory.join("replicas")
 }
@@ -239,4 +258,5 @@ fn durability_from_code(code: u8) -> Option<Durability> {
     }
 }
 
-const KIND: FileKind = FileKind { magic: *b"PEGCOPY\n", version: 1 };
+/// Version 1 has the same body; under it the rows were in `rdb`, whatever the incarnation.
+const KIND: FileKind = FileKind { magic: *b"PEGCOPY\n", version: 2 };

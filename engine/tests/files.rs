@@ -37,7 +37,7 @@ fn descriptor() -> Descriptor {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'P', b'E', b'G', b'C', b'O', b'P', b'Y', b'\n', 1, 0, 0, 0, 86, 0, 0, 0,
+    b'P', b'E', b'G', b'C', b'O', b'P', b'Y', b'\n', 2, 0, 0, 0, 86, 0, 0, 0,
     0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
     2, 0, 0, 0, 7, 0, 0, 0,
     8, 7, 6, 5, 4, 3, 2, 1,
@@ -110,11 +110,45 @@ fn a_later_version_is_refused_and_not_called_damage() {
     let root = tempfile::tempdir().unwrap();
     let mut bytes = descriptor().to_bytes();
     bytes.truncate(bytes.len() - 4);
-    bytes[8] = 2;
+    bytes[8] = 3;
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     fs::write(root.path().join("descriptor"), &bytes).unwrap();
     let error = Descriptor::load(root.path()).unwrap_err();
-    assert!(matches!(error, FileError::NewerVersion { version: 2, newest: 1, .. }), "{error}");
+    assert!(matches!(error, FileError::NewerVersion { version: 3, newest: 2, .. }), "{error}");
+}
+
+#[test]
+fn the_previous_version_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let mut bytes = descriptor().to_bytes();
+    bytes.truncate(bytes.len() - 4);
+    bytes[8] = 1;
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    fs::write(root.path().join("descriptor"), &bytes).unwrap();
+    assert_eq!(Descriptor::load(root.path()).unwrap(), Loaded::Valid(descriptor()));
+}
+
+#[test]
+fn only_a_whole_copy_of_a_written_table_is_uncertain_and_only_after_another_boot() {
+    let (before, now) = (BootId([1; 16]), BootId([2; 16]));
+    let copy = |durability, state, boot_id| {
+        let table = TableProperties { durability, ..descriptor().table };
+        Descriptor { table, state, boot_id, ..descriptor() }
+    };
+    let uncertain = copy(Durability::Written, CopyState::Whole, before);
+    assert!(uncertain.uncertain(now) && !uncertain.uncertain(before));
+    for certain in [
+        copy(Durability::Written, CopyState::Whole, now),
+        copy(Durability::Written, CopyState::Learning, before),
+        copy(Durability::Written, CopyState::Damaged, before),
+        copy(Durability::Synced, CopyState::Whole, before),
+    ] {
+        assert!(!certain.uncertain(now), "{certain:?}");
+        assert_eq!(certain.boot_id_to_keep(now), now);
+    }
+    // A ballot that is stored, and a restart of the process after it, do not make it certain.
+    let stored = Descriptor { boot_id: uncertain.boot_id_to_keep(now), ..uncertain };
+    assert!(stored.uncertain(now));
 }
 
 #[test]
@@ -159,7 +193,8 @@ fn copies_are_listed_by_partition_with_what_is_known_of_them() {
     let made = create_copy(root.path(), &descriptor()).unwrap();
     assert_eq!(made, copy_directory(root.path(), PartitionId::new(2, 7)));
     assert_eq!(made, root.path().join("replicas/2.7"));
-    assert_eq!(table_directory(&made), root.path().join("replicas/2.7/rdb"));
+    let table = table_directory(&made, descriptor().incarnation);
+    assert_eq!(table, root.path().join("replicas/2.7/rdb-0102030405060708"));
     create_copy(root.path(), &descriptor()).unwrap();
     // An empty directory, one with another's descriptor, and names that are none of ours.
     for name in ["10.0", "2.3", "02.1", "2.7.moved", "note"] {

@@ -43,6 +43,8 @@ pub enum LogError {
         partition: PartitionId,
         /// The first decree that is missing.
         decree: Decree,
+        /// The lowest decree beyond it that is there, if any is.
+        first_available: Option<Decree>,
     },
     /// What was read is not what was written.
     #[error("segment {segment} at {offset}: {detail}")]

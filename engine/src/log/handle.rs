@@ -67,12 +67,15 @@ impl Log {
         state.wake_writer();
     }
 
-    /// The partition's rows up to `decree` are on stable storage elsewhere; records up to it may go.
+    /// The rows of the partition's present copy up to `decree` are on stable storage elsewhere: records up to it may
+    /// go.
     pub fn set_flushed(&self, partition: PartitionId, decree: Decree) {
         self.shared.state.borrow_mut().set_flushed(partition, decree);
     }
 
-    /// The copy of the partition was dropped or replaced; none of its records is needed or readable any more.
+    /// The copy of the partition was dropped or replaced: none of the records appended for it so far, also of those not
+    /// written yet, is needed or readable any more, and nothing is flushed. What is appended from now on is of the next
+    /// copy, whose flushed decree has to be told anew; what an old copy still has to say must not be passed on.
     pub fn forget(&self, partition: PartitionId) {
         self.shared.state.borrow_mut().forget(partition);
     }

@@ -26,6 +26,9 @@
 //! **Space.** A segment is given up when it is the oldest and every partition in it has flushed what it has there.
 //! It is written again once a header that says so is synced. When the budget is used up, appends are refused.
 //!
+//! **Learners.** [`Log::read`] gives records back, in decree order, from the index; [`Log::pin`] keeps segments for
+//! whoever still has to read them, up to half of the budget.
+//!
 //! What it must never do: decide what damage or a gap means for a copy; block its executor on the way from append to
 //! progress; know of replication, tables or descriptors.
 //!
@@ -33,7 +36,7 @@
 //! background; damage in the very last synced write cannot be told from a tail, unless the log was closed in order.
 //!
 //! Reading order: `record`, `format` (bytes), `state` (what is written when), `writer`, `space` (which segment is
-//! what), `lives` and `walk` (recovery), `recovery`, `open`.
+//! what), `pins` and `read` (learners), `lives` and `walk` (recovery), `recovery`, `open`.
 
 mod directory;
 mod error;
@@ -48,6 +51,7 @@ mod lives;
 mod meta;
 mod open;
 mod options;
+mod pins;
 mod prepare;
 mod read;
 mod record;
@@ -66,6 +70,7 @@ pub use format::PartitionRange;
 pub use handle::Log;
 pub use history::RecoveredPartition;
 pub use options::LogOptions;
+pub use pins::LogPin;
 pub use record::{LogRecord, RecordKind};
 pub use recovery::{Damage, DamagedPartitions, LogRecovery, RecoveryCopy, RecoveryScope, recover};
 pub use state::{LogProgress, LogSequence};

@@ -218,7 +218,7 @@ impl<'a> Gathered<'a> {
                 bytes: 0,
                 first_sequence: header.sequence,
                 end: 0,
-                pins: HashMap::new(),
+                unflushed: HashMap::new(),
             });
         }
         self.writes += 1;
@@ -233,7 +233,8 @@ impl<'a> Gathered<'a> {
             };
             let history = || HistoryBuilder::new(copy.incarnation, copy.flushed);
             self.histories.entry(record.partition).or_insert_with(history).push(*record);
-            let indexed = self.index.add(place, record.partition, record.kind, record.ballot, record.decree);
+            let copy = (record.partition, record.incarnation);
+            let indexed = self.index.add(place, copy, record.kind, record.ballot, record.decree);
             enter(&mut self.live, number, record.partition, record.decree, indexed);
         }
     }
@@ -286,7 +287,7 @@ impl<'a> Gathered<'a> {
                 return;
             }
             if let Some(segment) = self.live.pop_front() {
-                for partition in segment.pins.keys() {
+                for partition in segment.unflushed.keys() {
                     self.index.remove_oldest(*partition, segment.number);
                 }
             }
@@ -294,7 +295,7 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// Keeps the pins of the live segments in step with the index.
+/// Keeps what the live segments are needed for in step with the index.
 fn enter(
     live: &mut VecDeque<LiveSegment>,
     number: u32,
@@ -303,13 +304,13 @@ fn enter(
     indexed: super::index::Indexed,
 ) {
     if let Some(void_from) = indexed.void_from {
-        for pin in live.iter_mut().filter_map(|segment| segment.pins.get_mut(&partition)) {
-            *pin = void_from.previous().min(*pin);
+        for last in live.iter_mut().filter_map(|segment| segment.unflushed.get_mut(&partition)) {
+            *last = void_from.previous().min(*last);
         }
     }
     if let Some(segment) = live.back_mut().filter(|segment| indexed.kept && segment.number == number) {
-        let pin = segment.pins.entry(partition).or_default();
-        *pin = decree.max(*pin);
+        let last = segment.unflushed.entry(partition).or_default();
+        *last = decree.max(*last);
     }
 }
 

@@ -13,13 +13,18 @@
 //! - a waiting segment is not written again before a header that names a later head is synced: otherwise recovery
 //!   would miss writes that it still expects, and call that damage;
 //! - a record is taken only if it fits without the last free segment: that one is the reserve for a restart and
-//!   for the write that moves the head.
+//!   for the write that moves the head;
+//! - what learners alone keep (`pins`) is at most half of what there is to write to, and nothing once only the
+//!   reserve is left: beyond it their pins are broken.
+//!
+//! This file is long: a third of it is tests.
 
 use std::collections::{HashMap, VecDeque};
 
 use pegasus_wire::{Decree, PartitionId};
 
 use super::format::{BLOCK_BYTES, HEADER_BYTES_MAX, PARTITIONS_PER_WRITE_MAX, SEGMENT_DATA_OFFSET};
+use super::pins::Pins;
 
 /// A segment that holds records.
 #[derive(Clone, Debug)]
@@ -30,7 +35,7 @@ pub(super) struct LiveSegment {
     /// Where the next write would go.
     pub(super) end: u64,
     /// Per partition the highest decree that must be flushed before the segment can go.
-    pub(super) pins: HashMap<PartitionId, Decree>,
+    pub(super) unflushed: HashMap<PartitionId, Decree>,
 }
 
 /// A prepared segment without records.
@@ -62,6 +67,8 @@ pub(super) struct Space {
     /// Blank segments will not be prepared any more.
     stuck: bool,
     flushed: HashMap<PartitionId, Decree>,
+    /// What learners still have to read.
+    pub(super) pins: Pins,
 }
 
 impl Space {
@@ -74,8 +81,20 @@ impl Space {
     ) -> Space {
         let (waiting, free, blank) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         let write_bytes_max = write_bytes_max as u64;
-        let (writing, stuck) = (false, false);
-        Space { segment_bytes, budget_bytes, write_bytes_max, live, writing, waiting, free, blank, stuck, flushed }
+        let (writing, stuck, pins) = (false, false, Pins::default());
+        Space {
+            segment_bytes,
+            budget_bytes,
+            write_bytes_max,
+            live,
+            writing,
+            waiting,
+            free,
+            blank,
+            stuck,
+            flushed,
+            pins,
+        }
     }
 
     /// True if `record_bytes` of pending records, `records` of them, are sure to find room.
@@ -107,7 +126,8 @@ impl Space {
         if self.current().is_none() || self.left_by(write_bytes).is_some() {
             let FreeSegment { number, bytes } = self.free.pop_front()?;
             let end = SEGMENT_DATA_OFFSET;
-            self.live.push_back(LiveSegment { number, bytes, first_sequence: sequence, end, pins: HashMap::new() });
+            let unflushed = HashMap::new();
+            self.live.push_back(LiveSegment { number, bytes, first_sequence: sequence, end, unflushed });
             self.writing = true;
         }
         let segment = self.live.back_mut()?;
@@ -117,18 +137,18 @@ impl Space {
     }
 
     /// A record was logged in a segment and is needed until flushed.
-    pub(super) fn pin(&mut self, segment: u32, partition: PartitionId, decree: Decree) {
+    pub(super) fn keep(&mut self, segment: u32, partition: PartitionId, decree: Decree) {
         if let Some(segment) = self.live.iter_mut().rev().find(|live| live.number == segment) {
-            let pin = segment.pins.entry(partition).or_default();
-            *pin = decree.max(*pin);
+            let last = segment.unflushed.entry(partition).or_default();
+            *last = decree.max(*last);
         }
     }
 
     /// Records of the partition from this decree on are void: they need not be kept.
-    pub(super) fn unpin_from(&mut self, partition: PartitionId, void_from: Decree) {
+    pub(super) fn let_go_from(&mut self, partition: PartitionId, void_from: Decree) {
         for segment in &mut self.live {
-            if let Some(pin) = segment.pins.get_mut(&partition) {
-                *pin = void_from.previous().min(*pin);
+            if let Some(last) = segment.unflushed.get_mut(&partition) {
+                *last = void_from.previous().min(*last);
             }
         }
     }
@@ -139,21 +159,33 @@ impl Space {
         *flushed = decree.max(*flushed);
     }
 
+    /// How far the partition was last said to be flushed.
+    pub(super) fn flushed(&self, partition: PartitionId) -> Decree {
+        self.flushed.get(&partition).copied().unwrap_or_default()
+    }
+
     /// Nothing of the partition is needed any more.
     pub(super) fn forget(&mut self, partition: PartitionId) {
         self.flushed.remove(&partition);
+        self.pins.break_of(partition);
         for segment in &mut self.live {
-            segment.pins.remove(&partition);
+            segment.unflushed.remove(&partition);
         }
     }
 
     /// Gives up the oldest segment if nothing in it is needed; it waits for the sync of a write with at least
     /// sequence `next_sequence`. Call again until `None`.
     pub(super) fn release_oldest(&mut self, next_sequence: u64) -> Option<LiveSegment> {
-        let oldest = self.live.front()?;
-        let in_use = self.writing && self.live.len() == 1;
-        if in_use || self.pinned(oldest).next().is_some() {
+        let (pinned_segments, pinned_bytes) = self.flushed_prefix();
+        if pinned_segments == 0 {
             return None;
+        }
+        let behind = self.live.get(1).map_or(next_sequence, |second| second.first_sequence);
+        if self.pins.floor().is_some_and(|floor| floor < behind) {
+            if pinned_bytes <= self.limit_bytes() / 2 && !self.is_short() {
+                return None;
+            }
+            self.pins.break_below(behind);
         }
         let segment = self.live.pop_front()?;
         // A segment of another size is left behind by a change of options; the next start removes it.
@@ -195,29 +227,48 @@ impl Space {
     /// Partitions to flush, those that hold the oldest segments first; none below three quarters of what there is to
     /// write to: the budget, or less if no more segments can be prepared.
     pub(super) fn pressure(&self) -> Vec<PartitionId> {
-        let free: u64 = self.free.iter().map(|segment| segment.bytes).sum();
-        let limit = if self.stuck { self.budget_bytes.min(self.used_bytes() + free) } else { self.budget_bytes };
+        let limit = self.limit_bytes();
         // Early enough for a log of few segments, one of which is the reserve.
         let early = self.live.back().map_or(0, |segment| 2 * segment.bytes);
         let threshold = (limit / 4 * 3).min(limit.saturating_sub(early));
         let mut excess = self.used_bytes().saturating_sub(threshold);
         let mut partitions = Vec::new();
-        for segment in &self.live {
+        // No flush frees what only learners keep. But every flush behind it adds to it, until their pins break.
+        let pinned_segments = self.pins.floor().map_or(0, |_| self.flushed_prefix().0);
+        for segment in self.live.iter().skip(pinned_segments) {
             if excess == 0 {
                 break;
             }
             excess = excess.saturating_sub(segment.bytes);
-            let mut pinned: Vec<PartitionId> = self.pinned(segment).collect();
-            pinned.sort_unstable();
-            pinned.retain(|partition| !partitions.contains(partition));
-            partitions.extend(pinned);
+            let mut unflushed: Vec<PartitionId> = self.unflushed(segment).collect();
+            unflushed.sort_unstable();
+            unflushed.retain(|partition| !partitions.contains(partition));
+            partitions.extend(unflushed);
         }
         partitions
     }
 
-    fn pinned<'a>(&'a self, segment: &'a LiveSegment) -> impl Iterator<Item = PartitionId> + 'a {
-        let flushed = |partition| self.flushed.get(partition).copied().unwrap_or_default();
-        segment.pins.iter().filter(move |(partition, pin)| **pin > flushed(partition)).map(|(partition, _)| *partition)
+    /// Number and bytes of the oldest segments that only learners need: what is not collected because of their pins.
+    pub(super) fn flushed_prefix(&self) -> (usize, u64) {
+        let full = self.live.len() - usize::from(self.writing);
+        let prefix = self.live.iter().take(full).take_while(|segment| self.unflushed(segment).next().is_none());
+        prefix.fold((0, 0), |(segments, bytes), segment| (segments + 1, bytes + segment.bytes))
+    }
+
+    /// True if only the reserve is left, and no more is on its way.
+    fn is_short(&self) -> bool {
+        self.free.len() <= 1 && self.waiting.is_empty() && (self.stuck || self.blank.is_empty())
+    }
+
+    /// What there is to write to: the budget, or less if no more segments can be prepared.
+    fn limit_bytes(&self) -> u64 {
+        let free: u64 = self.free.iter().map(|segment| segment.bytes).sum();
+        if self.stuck { self.budget_bytes.min(self.used_bytes() + free) } else { self.budget_bytes }
+    }
+
+    fn unflushed<'a>(&'a self, segment: &'a LiveSegment) -> impl Iterator<Item = PartitionId> + 'a {
+        let needed = |(partition, last): &(&PartitionId, &Decree)| **last > self.flushed(**partition);
+        segment.unflushed.iter().filter(needed).map(|(partition, _)| *partition)
     }
 
     /// A file that has to be zeroed before it can be used.
@@ -286,12 +337,12 @@ mod tests {
         space
     }
 
-    /// Fills segments with one write each and pins each with a partition of its own.
+    /// Fills segments with one write each, each with a record of a partition of its own.
     fn fill(space: &mut Space, segments: u32) {
         for index in 0..segments {
             let placement = space.place(SEGMENT as usize - BLOCK_BYTES, u64::from(index) + 1).unwrap();
             assert_eq!(placement, Placement { segment: index, offset: SEGMENT_DATA_OFFSET });
-            space.pin(placement.segment, partition(index), Decree(5));
+            space.keep(placement.segment, partition(index), Decree(5));
         }
     }
 
@@ -326,10 +377,67 @@ mod tests {
     }
 
     #[test]
+    fn pins_keep_half_of_the_budget_and_then_break() {
+        let mut space = space(10);
+        fill(&mut space, 7);
+        let pin = space.pins.add(partition(1), Some(2));
+        for index in 0..5 {
+            space.set_flushed(partition(index), Decree(5));
+        }
+        assert_eq!(space.release_oldest(8).map(|segment| segment.number), Some(0), "before the pin");
+        assert!(space.release_oldest(8).is_none());
+        assert_eq!((space.flushed_prefix(), space.pins.holds(pin)), ((4, 4 * SEGMENT), true), "half of the budget");
+        space.set_flushed(partition(5), Decree(5));
+        let released: Vec<u32> = std::iter::from_fn(|| space.release_oldest(8)).map(|segment| segment.number).collect();
+        assert_eq!((released, space.pins.holds(pin)), (vec![1, 2, 3, 4, 5], false));
+        assert_eq!((space.pins.count(), space.pins.broken_count(), space.flushed_prefix()), (0, 1, (0, 0)));
+    }
+
+    #[test]
+    fn only_the_pins_in_the_way_are_broken() {
+        let mut space = space(10);
+        fill(&mut space, 7);
+        let (old, young) = (space.pins.add(partition(0), Some(1)), space.pins.add(partition(3), Some(4)));
+        for index in 0..6 {
+            space.set_flushed(partition(index), Decree(5));
+        }
+        let released: Vec<u32> = std::iter::from_fn(|| space.release_oldest(8)).map(|segment| segment.number).collect();
+        assert_eq!(released, [0, 1, 2], "what the younger pin keeps is not too much");
+        assert!(!space.pins.holds(old) && space.pins.holds(young));
+        space.pins.advance(young, 6);
+        space.pins.advance(young, 5);
+        assert_eq!(std::iter::from_fn(|| space.release_oldest(8)).count(), 2, "a pin moves on and never back");
+        space.forget(partition(3));
+        assert!(!space.pins.holds(young) && space.release_oldest(8).is_some());
+    }
+
+    #[test]
+    fn a_pin_never_keeps_the_last_room() {
+        let mut space = space(8);
+        fill(&mut space, 7);
+        let pin = space.pins.add(partition(0), Some(1));
+        space.set_flushed(partition(0), Decree(5));
+        assert_eq!(space.free_count(), 1);
+        assert!(space.release_oldest(8).is_some() && !space.pins.holds(pin));
+    }
+
+    #[test]
+    fn pressure_looks_behind_what_pins_keep() {
+        let mut space = space(10);
+        fill(&mut space, 8);
+        space.pins.add(partition(0), Some(1));
+        for index in 0..3 {
+            space.set_flushed(partition(index), Decree(5));
+        }
+        assert!(space.release_oldest(9).is_none());
+        assert_eq!(space.pressure(), [partition(3), partition(4)], "those whose flush makes the pin break");
+    }
+
+    #[test]
     fn void_records_do_not_pin() {
         let mut space = space(3);
         fill(&mut space, 2);
-        space.unpin_from(partition(0), Decree(3));
+        space.let_go_from(partition(0), Decree(3));
         space.set_flushed(partition(0), Decree(2));
         assert!(space.release_oldest(3).is_some());
     }

@@ -10,7 +10,7 @@
 //! - at most one write or sync is in flight;
 //! - once `closed` is set it stays, with the first reason, and nothing is appended or written any more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -96,6 +96,8 @@ pub(super) struct State {
     sync_wanted: u64,
     write_bytes_max: usize,
     record_bytes_max: usize,
+    /// Records of a partition appended up to here are of a copy that was forgotten before they were written.
+    forgotten_through: HashMap<PartitionId, u64>,
     writer: Option<Waker>,
     closers: Vec<Waker>,
 }
@@ -119,6 +121,7 @@ impl State {
             sync_wanted: 0,
             write_bytes_max: options.write_bytes_max(),
             record_bytes_max: options.record_bytes_max(),
+            forgotten_through: HashMap::new(),
             writer: None,
             closers: Vec::new(),
         }
@@ -217,9 +220,14 @@ impl State {
     pub(super) fn plan(&mut self, batch: Batch) -> Result<PlannedWrite, LogError> {
         let write_bytes = self.write_bytes(&batch);
         let sequence = self.chain.next_sequence;
+        let segments = self.space.live_count();
         let Some(placement) = self.space.place(write_bytes, sequence) else {
             return Err(self.latch("no segment is left for a write that was admitted".into()));
         };
+        if self.space.live_count() > segments {
+            // The segment that was left may be one that nobody needs, or leave too little room for pins.
+            self.collect();
+        }
         let header = WriteHeader {
             previous_checksum: self.chain.previous_checksum,
             log: self.chain.log,
@@ -253,7 +261,6 @@ impl State {
         let PlannedWrite { header, records, placement } = write;
         self.chain.written_sequence = header.sequence;
         self.counters.note_write(header.write_bytes as usize, records.len(), took);
-        self.written += records.len() as u64;
         let place = WritePlace {
             segment: placement.segment,
             offset: placement.offset,
@@ -261,15 +268,32 @@ impl State {
             sequence: header.sequence,
         };
         for record in records {
-            let indexed = self.index.add(place, record.partition, record.kind, record.ballot, record.decree);
-            if let Some(void_from) = indexed.void_from {
-                self.space.unpin_from(record.partition, void_from);
-            }
-            if indexed.kept {
-                self.space.pin(place.segment, record.partition, record.decree);
+            self.written += 1;
+            let forgotten = self.forgotten_through.get(&record.partition);
+            if forgotten.is_none_or(|through| self.written > *through) {
+                self.enter(place, &record);
             }
         }
+        if !self.forgotten_through.is_empty() {
+            self.forgotten_through.retain(|_, through| *through > self.written);
+        }
         debug_assert!(self.written <= self.appended);
+    }
+
+    /// A record is where it can be read, and is needed from now on.
+    fn enter(&mut self, place: WritePlace, record: &LogRecord) {
+        let copy = (record.partition, record.incarnation);
+        let indexed = self.index.add(place, copy, record.kind, record.ballot, record.decree);
+        if indexed.replaces {
+            // Its owner did not forget the copy before: what was flushed of that one says nothing about this one.
+            self.space.forget(record.partition);
+        }
+        if let Some(void_from) = indexed.void_from {
+            self.space.let_go_from(record.partition, void_from);
+        }
+        if indexed.kept {
+            self.space.keep(place.segment, record.partition, record.decree);
+        }
     }
 
     /// A sync that was issued after the last completed write completed.
@@ -296,13 +320,46 @@ impl State {
     pub(super) fn forget(&mut self, partition: PartitionId) {
         self.space.forget(partition);
         self.index.forget(partition);
+        if self.appended > self.written {
+            self.forgotten_through.insert(partition, self.appended);
+        }
         self.collect();
+    }
+
+    /// Gives the number of a pin that keeps what there is of a partition from `decree` on; a broken one if that is
+    /// not all.
+    pub(super) fn pin(&mut self, partition: PartitionId, decree: Decree) -> u64 {
+        let floor = self.floor_of(partition, decree);
+        self.space.pins.add(partition, floor)
+    }
+
+    pub(super) fn advance_pin(&mut self, number: u64, partition: PartitionId, decree: Decree) {
+        if let Some(floor) = self.floor_of(partition, decree) {
+            self.space.pins.advance(number, floor);
+            self.collect();
+        }
+    }
+
+    pub(super) fn unpin(&mut self, number: u64) {
+        self.space.pins.remove(number);
+        self.collect();
+    }
+
+    /// The first log write that has to stay so that a partition can be read from `decree` on. A decree to come is in
+    /// the present segment or a later one.
+    fn floor_of(&self, partition: PartitionId, decree: Decree) -> Option<u64> {
+        if let Some(place) = self.index.place_of(partition, decree) {
+            return Some(place.sequence);
+        }
+        let last = self.index.last(partition).max(self.space.flushed(partition));
+        let present = || self.space.current().map_or(self.chain.next_sequence, |segment| segment.first_sequence);
+        (decree > last).then(present)
     }
 
     /// Gives up every segment that is no longer needed.
     pub(super) fn collect(&mut self) {
         while let Some(segment) = self.space.release_oldest(self.chain.next_sequence) {
-            for partition in segment.pins.keys() {
+            for partition in segment.unflushed.keys() {
                 self.index.remove_oldest(*partition, segment.number);
             }
         }
@@ -366,6 +423,10 @@ impl State {
             records_per_write: counters.records_per_write,
             write_micros: counters.write_micros,
             sync_micros: counters.sync_micros,
+            read_bytes: counters.read_bytes,
+            pins: self.space.pins.count(),
+            pins_broken: self.space.pins.broken_count(),
+            pinned_bytes: self.space.flushed_prefix().1,
             pending_records: self.pending.len(),
             pending_bytes: self.pending_bytes,
             appended: self.appended,

@@ -23,6 +23,14 @@ pub struct LogStatistics {
     pub write_micros: Histogram<u64>,
     /// Time of a sync, in microseconds.
     pub sync_micros: Histogram<u64>,
+    /// Bytes read back for learners, also those of other records in the same log writes.
+    pub read_bytes: u64,
+    /// Pins of learners that are not broken.
+    pub pins: usize,
+    /// Pins that were broken because the log needed the room, or asked for what it no longer had.
+    pub pins_broken: u64,
+    /// Bytes of the segments that only pins keep.
+    pub pinned_bytes: u64,
     /// Records taken and not yet in a log write.
     pub pending_records: usize,
     /// Their bytes.
@@ -61,6 +69,7 @@ pub(super) struct Counters {
     pub(super) records: u64,
     pub(super) syncs: u64,
     pub(super) refused_full: u64,
+    pub(super) read_bytes: u64,
     pub(super) records_per_write: Histogram<u64>,
     pub(super) write_micros: Histogram<u64>,
     pub(super) sync_micros: Histogram<u64>,
@@ -76,6 +85,7 @@ impl Counters {
             records: 0,
             syncs: 0,
             refused_full: 0,
+            read_bytes: 0,
             records_per_write: histogram(RECORDS_MAX),
             write_micros: histogram(MICROS_MAX),
             sync_micros: histogram(MICROS_MAX),

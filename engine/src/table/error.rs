@@ -67,3 +67,40 @@ impl TableError {
         TableError::Damaged { path: path.to_owned(), action, detail: detail.into() }
     }
 }
+
+/// A checkpoint could not be made, read or taken in. Except for [`CheckpointError::Table`] neither the table it is of
+/// nor the copy it was meant for is touched: try again later.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The table the checkpoint is of failed. To be dealt with as any other failure of that table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// What was sent is not a checkpoint, or not the one that was announced.
+    #[error("not a checkpoint that can be taken in: {0}")]
+    Refused(String),
+    /// The file system has too little room for it.
+    #[error("a checkpoint of {needed_bytes} bytes does not fit in {free_bytes} free bytes less the reserve")]
+    NoRoom {
+        /// What it takes.
+        needed_bytes: u64,
+        /// What the file system has free, the reserve included.
+        free_bytes: u64,
+    },
+    /// The operating system or RocksDB refused.
+    #[error("{path}: {action}: {detail}")]
+    Failed {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What was said.
+        detail: String,
+    },
+}
+
+impl CheckpointError {
+    /// Names the file and the action of an error.
+    pub(super) fn failed<E: std::fmt::Display>(path: &Path, action: &'static str) -> impl FnOnce(E) -> CheckpointError {
+        move |error| CheckpointError::Failed { path: path.to_owned(), action, detail: error.to_string() }
+    }
+}

@@ -20,11 +20,16 @@
 //! This module must never read a clock for a caller: what is expired is decided by the `now` a request brings. Only
 //! the compaction filter, which drops what expired a while ago, asks the system.
 //!
-//! Reading order: [`value`], `layout`, `shared`, `open`, `apply`, `read`, `scan`, `filter`, `statistics`.
+//! A learner gets a table as a [`CheckpointImage`] of its primary's, and takes it in as [`Incoming`].
+//!
+//! Reading order: [`value`], `layout`, `shared`, `open`, `apply`, `read`, `scan`, `filter`, `statistics`, `checkpoint`,
+//! `incoming`.
 
 mod apply;
+mod checkpoint;
 mod error;
 mod filter;
+mod incoming;
 mod layout;
 mod open;
 mod read;
@@ -41,8 +46,10 @@ use pegasus_wire::{Decree, PartitionId};
 use rocksdb::{DB, FlushOptions, ReadOptions, WriteOptions};
 
 pub use self::apply::{ApplyMode, ApplyOutcome};
-pub use self::error::TableError;
+pub use self::checkpoint::{CheckpointImage, CheckpointReader};
+pub use self::error::{CheckpointError, TableError};
 pub use self::filter::EXPIRY_GRACE_SECONDS;
+pub use self::incoming::{FinishStep, Incoming};
 pub use self::open::OpenMode;
 pub use self::read::{Lookup, ReadMode, RowValue};
 pub use self::scan::{Scan, ScanOutcome, ScanRequest, ScanRows, ScannedRow, hash_key_range};
@@ -88,6 +95,11 @@ impl Table {
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// True if no other handle to the table exists: to drop this one closes it.
+    pub fn is_last_handle(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
     }
 
     /// The last decree applied.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod applies;
+mod checkpoints;
 mod damage;
 mod expiry;
 mod model;
