@@ -1,19 +1,21 @@
 //! The core, command by command, with exact outcomes.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
+
 use std::collections::BTreeSet;
 
+use cluster::{CLUSTER, addresses, alive};
 use pegasus_meta::core::limits::{NODES_MAX, PARTITIONS_MAX};
 use pegasus_meta::core::{
-    Command, CreateTable, NodeAddresses, Outcome, Propose, Refusal, RegisterNode, Report, State, apply, query,
+    Command, CreateTable, NodeAddresses, Outcome, Propose, Refusal, RegisterNode, Report, State, Tasks, apply, query,
 };
 use pegasus_wire::limits::FRAME_BYTES_MAX;
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{
-    Ballot, ClusterId, Configuration, Durability, FrameBuilder, FrameHeader, MessageKind, NodeId, PartitionId, Status,
-    TableId,
+    Ballot, ClusterId, Configuration, Decree, Durability, FrameBuilder, FrameHeader, MessageKind, NodeId, PartitionId,
+    Status, TableId,
 };
-
-const CLUSTER: ClusterId = ClusterId(77);
 
 fn founded() -> State {
     let mut state = State::default();
@@ -32,16 +34,7 @@ fn with_nodes(count: u64) -> State {
 }
 
 fn registration(id: u64) -> RegisterNode {
-    RegisterNode {
-        cluster: Some(CLUSTER),
-        node: NodeId(id),
-        addresses: addresses(990 + 10 * id as u16, 2),
-        reports: Vec::new(),
-    }
-}
-
-fn addresses(port: u16, cores: u16) -> NodeAddresses {
-    NodeAddresses { address: ([10, 0, 0, 1], port).into(), admin_address: ([10, 0, 0, 1], 9000).into(), cores }
+    cluster::registration(id, &[])
 }
 
 fn live(nodes: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
@@ -76,7 +69,7 @@ fn nothing_works_before_the_cluster_is_founded() {
     assert_eq!(refusal(apply(&mut state, Command::RegisterNode(registration(1)))), Refusal::NotFounded);
     assert_eq!(refusal(create(&mut state, table("t", 8, 1))), Refusal::NotFounded);
     assert_eq!(state, State::default());
-    assert!(query::cluster_reply(&state, vec![], &live([])).is_none());
+    assert!(query::cluster_reply(&state, vec![], &alive([])).is_none());
 }
 
 #[test]
@@ -141,9 +134,9 @@ fn the_later_node_on_an_address_wins() {
     let outcome = apply(&mut state, Command::RegisterNode(newcomer));
     assert_eq!(outcome, Outcome::Registered { cluster: CLUSTER, displaced: vec![NodeId(1)] });
     assert_eq!(state.nodes()[&NodeId(1)].addresses, None, "a member is kept, without an address");
-    let shown = query::assignments(&state, NodeId(2), &live(1..=9));
+    let shown = query::assignments(&state, NodeId(2), &alive(1..=9), &Tasks::default());
     assert_eq!(shown.nodes.iter().map(|info| info.node).collect::<Vec<_>>(), [NodeId(2), NodeId(3), NodeId(9)]);
-    let cluster = query::cluster_reply(&state, vec![], &live(1..=9)).unwrap();
+    let cluster = query::cluster_reply(&state, vec![], &alive(1..=9)).unwrap();
     assert_eq!(cluster.nodes[0].info.address.to_string(), "0.0.0.0:0");
     assert!(!cluster.nodes[0].info.alive);
 
@@ -158,7 +151,8 @@ fn the_later_node_on_an_address_wins() {
 fn a_copy_from_the_future_is_refused() {
     let mut state = with_nodes(3);
     create(&mut state, table("t", 4, 3));
-    let report = |partition, ballot| Report { partition, ballot: Ballot(ballot), damaged: false };
+    let report =
+        |partition, ballot| Report { partition, ballot: Ballot(ballot), state: ReplicaState::Whole, last: Decree(0) };
     let cases = [(PartitionId::new(1, 3), 2, 1), (PartitionId::new(1, 4), 1, 0), (PartitionId::new(2, 0), 1, 0)];
     for (partition, reported, known) in cases {
         let command = RegisterNode { reports: vec![report(partition, reported)], ..registration(1) };
@@ -313,36 +307,18 @@ fn a_stale_proposal_learns_the_configuration_in_force() {
 }
 
 #[test]
-fn bad_proposals_are_refused() {
+fn proposals_with_other_ballots_are_refused() {
     let mut state = with_nodes(4);
     create(&mut state, table("t", 1, 3));
-    let partition = PartitionId::new(1, 0);
-    let good = proposal(&state, partition);
-    let secondary = good.configuration.secondaries[0];
-    let outsider = (1..=4).map(NodeId).find(|&id| !good.configuration.contains(id)).unwrap();
-    let with = |change: &dyn Fn(&mut Propose)| {
-        let mut command = good.clone();
-        change(&mut command);
-        command
-    };
-    let unknown = PartitionId::new(1, 1);
-    let cases = [
-        (with(&|command| command.partition = unknown), Status::NoSuchPartition),
-        (with(&|command| command.proposer = outsider), Status::Forbidden),
-        (with(&|command| command.proposer = secondary), Status::NotPrimary),
-        (with(&|command| command.configuration.ballot = Ballot(3)), Status::InvalidArgument),
-        (with(&|command| command.configuration.ballot = Ballot(1)), Status::InvalidArgument),
-        (with(&|command| command.expected_ballot = Ballot(u64::MAX)), Status::InvalidArgument),
-        (with(&|command| command.configuration.primary = None), Status::InvalidArgument),
-        (with(&|command| command.configuration.primary = Some(secondary)), Status::InvalidArgument),
-        (with(&|command| command.configuration.secondaries[0] = outsider), Status::InvalidArgument),
-        (with(&|command| command.configuration.secondaries.push(outsider)), Status::InvalidArgument),
-        (with(&|command| command.configuration.secondaries.truncate(1)), Status::InvalidArgument),
-    ];
+    let good = proposal(&state, PartitionId::new(1, 0));
     let before = state.clone();
-    for (command, expected) in cases {
-        let refused = refusal(apply(&mut state, Command::Propose(command.clone())));
-        assert_eq!(refused.status(), expected, "{command:?}: {refused}");
+    for (expected, wanted) in [(1, 3), (1, 1), (1, 0), (u64::MAX, 0), (u64::MAX, u64::MAX), (0, 2)] {
+        let mut command = good.clone();
+        command.expected_ballot = Ballot(expected);
+        command.configuration.ballot = Ballot(wanted);
+        let refused = refusal(apply(&mut state, Command::Propose(command)));
+        assert_eq!(refused.status(), Status::InvalidArgument, "{expected}, {wanted}: {refused}");
+        assert!(refused.to_string().contains("does not follow"), "{refused}");
     }
     assert_eq!(state, before);
 }
@@ -352,21 +328,26 @@ fn health_counts_live_and_undamaged_members() {
     let mut state = with_nodes(3);
     create(&mut state, table("t", 4, 3));
     // Reports come in any order.
-    let report = |index| Report { partition: PartitionId::new(1, index), ballot: Ballot(1), damaged: index == 3 };
+    let report = |index| Report {
+        partition: PartitionId::new(1, index),
+        ballot: Ballot(1),
+        state: if index == 3 { ReplicaState::Damaged } else { ReplicaState::Whole },
+        last: Decree(0),
+    };
     apply(
         &mut state,
         Command::RegisterNode(RegisterNode { reports: [3, 2, 1, 0].map(report).to_vec(), ..registration(2) }),
     );
 
     let meta = vec![([127, 0, 0, 1], 34601).into()];
-    let cluster = query::cluster_reply(&state, meta.clone(), &live(1..=3)).unwrap();
+    let cluster = query::cluster_reply(&state, meta.clone(), &alive(1..=3)).unwrap();
     assert_eq!((cluster.cluster, cluster.meta_addresses), (CLUSTER, meta.clone()));
     assert_eq!((cluster.tables[0].healthy_partitions, cluster.tables[0].partition_count), (3, 4));
     assert_eq!(cluster.nodes.iter().map(|node| node.damaged).collect::<Vec<_>>(), [0, 1, 0]);
     assert_eq!(cluster.nodes.iter().map(|node| node.primaries).sum::<u32>(), 4);
     assert_eq!(cluster.nodes.iter().map(|node| node.secondaries).sum::<u32>(), 8);
 
-    let cluster = query::cluster_reply(&state, meta, &live([1, 2])).unwrap();
+    let cluster = query::cluster_reply(&state, meta, &alive([1, 2])).unwrap();
     assert_eq!(cluster.tables[0].healthy_partitions, 0);
     assert_eq!(cluster.nodes.iter().map(|node| node.info.alive).collect::<Vec<_>>(), [true, true, false]);
 }
@@ -376,17 +357,17 @@ fn a_watch_shows_only_what_the_node_holds() {
     let mut state = with_nodes(3);
     create(&mut state, CreateTable { live: live([1, 2]), ..table("pair", 4, 2) });
     create(&mut state, CreateTable { live: live([3]), ..table("single", 2, 1) });
-    let first = query::assignments(&state, NodeId(1), &live([]));
-    assert_eq!(first.revision, state.revision());
+    let first = query::assignments(&state, NodeId(1), &alive([]), &Tasks::default());
+    assert_eq!(first.revision, query::watch_number(&state, &Tasks::default()));
     assert_eq!(first.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["pair"]);
     assert_eq!(first.partitions.len(), 4);
-    let third = query::assignments(&state, NodeId(3), &live([]));
+    let third = query::assignments(&state, NodeId(3), &alive([]), &Tasks::default());
     assert_eq!(third.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["single"]);
     assert_eq!(third.partitions.len(), 2);
-    let stranger = query::assignments(&state, NodeId(99), &live([]));
+    let stranger = query::assignments(&state, NodeId(99), &alive([]), &Tasks::default());
     assert_eq!((stranger.partitions.len(), stranger.nodes.len()), (0, 3));
 
-    let reply = query::table_reply(&state, state.table_named("single").unwrap(), &live([3]));
+    let reply = query::table_reply(&state, state.table_named("single").unwrap(), &alive([3]));
     assert_eq!(reply.nodes.iter().map(|info| (info.node, info.alive)).collect::<Vec<_>>(), [(NodeId(3), true)]);
     assert_eq!(query::table_list(&state).tables.len(), 2);
 }
@@ -404,7 +385,7 @@ fn the_largest_answer_fits_into_a_frame() {
         let command = CreateTable { live: live(0..5), ..table(&name, PARTITIONS_MAX / 4, 5) };
         assert!(matches!(create(&mut state, command), Outcome::TableReady { .. }));
     }
-    let everything = query::assignments(&state, NodeId(0), &live([]));
+    let everything = query::assignments(&state, NodeId(0), &alive([]), &Tasks::default());
     assert_eq!(everything.partitions.len(), PARTITIONS_MAX as usize);
     let header = FrameHeader::answer(MessageKind::WATCH_ASSIGNMENTS, 1, Status::Ok);
     let mut frame = Vec::new();

@@ -12,10 +12,12 @@ use pegasus_meta::host::group::StartError;
 use pegasus_meta::host::store::StoreError;
 use pegasus_rpc::{Alpn, Role, RpcError};
 use pegasus_wire::messages::control::{
-    Assignments, ListTables, ProposalReply, ProposeConfiguration, QueryTable, Registered, ReplicaReport, TableList,
-    TableReply, WatchAssignments,
+    Assignments, ListTables, ProposalReply, ProposeConfiguration, QueryTable, Registered, ReplicaReport, ReplicaState,
+    TableList, TableReply, WatchAssignments,
 };
-use pegasus_wire::{Ballot, ClusterId, Configuration, FrameBuilder, MessageKind, NodeId, PartitionId, Status, TableId};
+use pegasus_wire::{
+    Ballot, ClusterId, Configuration, Decree, FrameBuilder, MessageKind, NodeId, PartitionId, Status, TableId,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -210,7 +212,8 @@ async fn a_node_with_copies_from_the_future_is_refused() {
     let server = place.start().await;
     let node = place.caller(Role::Replica, server.address()).await;
     let mut message = registration(1, 5001);
-    let report = ReplicaReport { partition: PartitionId::new(3, 0), ballot: Ballot(4), damaged: false };
+    let (partition, ballot) = (PartitionId::new(3, 0), Ballot(4));
+    let report = ReplicaReport { partition, ballot, state: ReplicaState::Whole, last: Decree(0) };
     message.replicas.push(report);
     let refused = call!(node, REGISTER_NODE, message);
     assert_eq!(refused.header.status, Status::Internal);
@@ -234,6 +237,7 @@ async fn damaged_requests_are_answered_and_harm_nothing() {
         MessageKind::PROPOSE_CONFIGURATION,
         MessageKind::CREATE_TABLE,
         MessageKind::QUERY_TABLE,
+        MessageKind::FORCE_CONFIGURATION,
     ];
     let bodies: [&[u8]; 4] = [b"", b"x", &[0xFF; 64], &[0xFF; 300]];
     for kind in kinds {
@@ -360,6 +364,8 @@ async fn the_administration_port_shows_health_metrics_and_status() {
     for line in [
         "pegasus_meta_live_nodes 1",
         "pegasus_meta_healthy_partitions 4",
+        "pegasus_meta_degraded_partitions 0",
+        "pegasus_meta_unavailable_partitions 0",
         "pegasus_meta_answers_total{kind=\"CREATE_TABLE\",status=\"Ok\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
@@ -370,6 +376,8 @@ async fn the_administration_port_shows_health_metrics_and_status() {
     assert_eq!(status["cluster"], cluster.to_string());
     assert_eq!(status["tables"][0]["name"], "shown");
     assert_eq!(status["tables"][0]["partitions"][0]["primary"], NodeId(1).to_string());
+    assert_eq!(status["tables"][0]["partitions"][0]["health"], "healthy");
+    assert_eq!((&status["healthy_partitions"], &status["degraded_partitions"]), (&4.into(), &0.into()));
     assert!(http(&server, "/nothing").await.starts_with("HTTP/1.1 404"));
     server.shutdown().await;
 }

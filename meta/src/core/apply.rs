@@ -1,16 +1,18 @@
-//! The only way to change a [`State`].
+//! The only way to change a [`State`]. Proposals have rules of their own, in [`super::propose`].
 //!
 //! Each handler first checks everything and returns a [`Refusal`] without having changed anything, then acts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pegasus_wire::config::check_table_name;
 use pegasus_wire::limits::{CORES_MAX, MEMBERS_MAX, PARTITION_COUNT_MAX};
-use pegasus_wire::{Ballot, ClusterId, Configuration, NodeId, TableId, TableProperties};
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::{ClusterId, NodeId, TableId, TableProperties};
 
-use super::command::{Command, CreateTable, Outcome, Propose, Refusal, RegisterNode};
+use super::command::{Command, CreateTable, Outcome, Refusal, RegisterNode, Report};
 use super::limits::{NODES_MAX, PARTITIONS_MAX, TABLES_MAX};
-use super::placement::{Candidate, place};
+use super::placement::{candidates, place};
+use super::propose::{force, propose};
 use super::state::{Node, NodeAddresses, State, Table};
 
 /// Applies one command. Deterministic; never panics, whatever the command holds.
@@ -20,6 +22,7 @@ pub fn apply(state: &mut State, command: Command) -> Outcome {
         Command::RegisterNode(command) => register_node(state, command),
         Command::CreateTable(command) => create_table(state, command),
         Command::Propose(command) => propose(state, command),
+        Command::Force(command) => force(state, command),
     };
     result.unwrap_or_else(Outcome::Refused)
 }
@@ -46,6 +49,11 @@ fn register_node(state: &mut State, command: RegisterNode) -> Result<Outcome, Re
     }
 
     let mut reports = command.reports;
+    for report in &mut reports {
+        if let Some(decided) = state.report(command.node, report.partition).filter(|known| is_outdated(report, known)) {
+            *report = *decided;
+        }
+    }
     reports.sort_unstable();
     let displaced = displace(state, command.node, &command.addresses);
     let node = Node { addresses: Some(command.addresses), reports };
@@ -54,6 +62,13 @@ fn register_node(state: &mut State, command: RegisterNode) -> Result<Outcome, Re
         state.revision += 1;
     }
     Ok(Outcome::Registered { cluster, displaced })
+}
+
+/// True if a copy was in doubt before it was decided to be good. If its machine lost power again right after that, and
+/// it does not know of the decision, it still has everything for which it was chosen: a log is synced when it is
+/// recovered, and nothing of a ballot is acknowledged before the ballot is durable.
+fn is_outdated(report: &Report, known: &Report) -> bool {
+    report.state == ReplicaState::Uncertain && known.state == ReplicaState::Whole && report.ballot < known.ballot
 }
 
 fn check_addresses(addresses: &NodeAddresses) -> Result<(), String> {
@@ -92,11 +107,10 @@ fn displace(state: &mut State, winner: NodeId, addresses: &NodeAddresses) -> Vec
     let displaced: Vec<NodeId> =
         state.nodes.iter().filter(|&(&id, node)| id != winner && overlaps(node)).map(|(&id, _)| id).collect();
     for &id in &displaced {
-        let member = state.partitions().any(|(_, configuration)| configuration.contains(id));
-        match state.nodes.get_mut(&id) {
-            Some(node) if member => node.addresses = None,
-            _ => drop(state.nodes.remove(&id)),
+        if let Some(node) = state.nodes.get_mut(&id) {
+            node.addresses = None;
         }
+        state.forget_if_gone(id);
         state.revision += 1;
     }
     displaced
@@ -132,7 +146,7 @@ fn create_table(state: &mut State, command: CreateTable) -> Result<Outcome, Refu
         durability: command.durability,
     };
     state.last_table = table;
-    state.tables.insert(table, Table { properties, partitions });
+    state.tables.insert(table, Table { properties, partitions, former: BTreeMap::new() });
     state.revision += 1;
     Ok(Outcome::TableReady { table, created: true })
 }
@@ -167,67 +181,4 @@ fn existing_table(existing: &TableProperties, command: &CreateTable) -> Result<O
         replica_count: existing.replica_count,
         durability: existing.durability,
     })
-}
-
-/// The live nodes with an address, and what they hold already.
-fn candidates(state: &State, live: &BTreeSet<NodeId>) -> Vec<Candidate> {
-    let reachable = |id: &NodeId| {
-        let addresses = state.nodes.get(id)?.addresses?;
-        Some(Candidate::new(*id, addresses.cores))
-    };
-    let mut candidates: Vec<Candidate> = live.iter().filter_map(reachable).collect();
-    let position = |candidates: &[Candidate], id: NodeId| candidates.binary_search_by_key(&id, Candidate::node).ok();
-    for (partition, configuration) in state.partitions() {
-        if let Some(index) = configuration.primary.and_then(|id| position(&candidates, id)) {
-            candidates[index].add_primary(partition);
-        }
-        for &id in &configuration.secondaries {
-            if let Some(index) = position(&candidates, id) {
-                candidates[index].add_secondary(partition);
-            }
-        }
-    }
-    candidates
-}
-
-fn propose(state: &mut State, command: Propose) -> Result<Outcome, Refusal> {
-    let Propose { partition, proposer, expected_ballot, configuration: wanted } = command;
-    let in_force = state.configuration(partition).ok_or(Refusal::NoSuchPartition(partition))?;
-    if !in_force.contains(proposer) {
-        return Err(Refusal::NotMember { partition, proposer });
-    }
-    if in_force.primary != Some(proposer) {
-        return Err(Refusal::NotPrimary { partition, proposer });
-    }
-    check_proposal(in_force, expected_ballot, &wanted).map_err(Refusal::InvalidProposal)?;
-    if wanted.ballot == in_force.ballot {
-        return Ok(Outcome::Accepted { configuration: in_force.clone() });
-    }
-    if expected_ballot != in_force.ballot {
-        return Ok(Outcome::Conflict { configuration: in_force.clone() });
-    }
-
-    let table = state.tables.get_mut(&partition.table).expect("the configuration was found in it");
-    let in_force = &mut table.partitions[partition.index as usize];
-    in_force.ballot = wanted.ballot;
-    let configuration = in_force.clone();
-    state.revision += 1;
-    Ok(Outcome::Accepted { configuration })
-}
-
-/// What must hold of a proposal whatever ballot is in force: one ballot above the expected one, and, as long as
-/// members cannot change, exactly the members in force.
-fn check_proposal(in_force: &Configuration, expected: Ballot, wanted: &Configuration) -> Result<(), String> {
-    if expected.0.checked_add(1) != Some(wanted.ballot.0) {
-        return Err(format!("ballot {} does not follow the expected ballot {expected}", wanted.ballot));
-    }
-    let sorted = |configuration: &Configuration| {
-        let mut secondaries = configuration.secondaries.clone();
-        secondaries.sort_unstable();
-        secondaries
-    };
-    if wanted.primary != in_force.primary || sorted(wanted) != sorted(in_force) {
-        return Err("the members of a partition cannot be changed by this release".to_owned());
-    }
-    Ok(())
 }

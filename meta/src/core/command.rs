@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pegasus_wire::{
-    Ballot, ClusterId, Configuration, Durability, NodeId, PartitionId, Status, TableId, messages::control,
-};
+use pegasus_wire::messages::control::{self, ReplicaState};
+use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId, Status, TableId};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{NODES_MAX, PARTITIONS_MAX, TABLES_MAX};
@@ -25,6 +24,8 @@ pub enum Command {
     CreateTable(CreateTable),
     /// A member wants a new configuration.
     Propose(Propose),
+    /// An operator makes one node the only member.
+    Force(Force),
 }
 
 /// A node announces itself.
@@ -45,10 +46,12 @@ pub struct RegisterNode {
 pub struct Report {
     /// The partition.
     pub partition: PartitionId,
-    /// The highest ballot in the copy's descriptor.
+    /// The highest ballot in the copy's descriptor; 0 if there is no copy.
     pub ballot: Ballot,
-    /// True if the copy lost data and refuses to serve.
-    pub damaged: bool,
+    /// What there is.
+    pub state: ReplicaState,
+    /// The last decree in its log or table when the node started.
+    pub last: Decree,
 }
 
 /// An operator wants a table.
@@ -79,6 +82,19 @@ pub struct Propose {
     pub expected_ballot: Ballot,
     /// What it wants, under the next ballot.
     pub configuration: Configuration,
+}
+
+/// An operator makes one node the only member, whatever the others hold: compare-and-swap on the ballot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Force {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The ballot the operator looked at.
+    pub expected_ballot: Ballot,
+    /// Who becomes primary and only member.
+    pub primary: NodeId,
+    /// The operator accepts that acknowledged writes may be lost; refused otherwise.
+    pub accept_loss: bool,
 }
 
 /// What came of a command.
@@ -203,8 +219,11 @@ pub enum Refusal {
         /// Who asked.
         proposer: NodeId,
     },
-    /// The proposer is not the primary.
-    #[error("node {proposer} is not the primary of partition {partition}; only the primary may propose")]
+    /// The proposer is a secondary and wants something else than to take over.
+    #[error(
+        "node {proposer} is a secondary of partition {partition}: it may only propose itself as primary, with the old \
+         primary gone and the rest unchanged"
+    )]
     NotPrimary {
         /// The partition.
         partition: PartitionId,
@@ -214,6 +233,61 @@ pub enum Refusal {
     /// The proposed configuration breaks a rule.
     #[error("the proposed configuration is invalid: {0}")]
     InvalidProposal(String),
+    /// The new primary's copy has no claim to completeness, as far as its node has reported.
+    #[error(
+        "node {node} last reported its copy of partition {partition} as {}; such a copy does not become primary",
+        state_word(*.state)
+    )]
+    UnfitCopy {
+        /// The partition.
+        partition: PartitionId,
+        /// The node that would be primary.
+        node: NodeId,
+        /// What it reported.
+        state: ReplicaState,
+    },
+    /// The new primary may have lost what it acknowledged, and a member may have it still.
+    #[error(
+        "node {node} reported its copy of partition {partition} as uncertain (its machine restarted): it becomes \
+         primary only when every member has reported the same; member {awaited} has not"
+    )]
+    AwaitsMember {
+        /// The partition.
+        partition: PartitionId,
+        /// The node that would be primary.
+        node: NodeId,
+        /// A member that has not reported an uncertain copy.
+        awaited: NodeId,
+    },
+    /// Every member may have lost what it acknowledged, and another one has more.
+    #[error(
+        "every member of partition {partition} reported its copy as uncertain; the newest copy is that of node \
+         {newest}, so node {node} does not become primary"
+    )]
+    NotNewest {
+        /// The partition.
+        partition: PartitionId,
+        /// The node that would be primary.
+        node: NodeId,
+        /// The node with the newest copy.
+        newest: NodeId,
+    },
+    /// Forced without the word that losses are accepted.
+    #[error(
+        "forcing a configuration may lose acknowledged writes that only the other members hold; it is done only if \
+         the request accepts that (accept_loss)"
+    )]
+    LossNotAccepted,
+    /// The node to be forced holds nothing, as far as it has reported.
+    #[error("node {node} cannot be made the only member of partition {partition}: {reason}")]
+    NotForcible {
+        /// The partition.
+        partition: PartitionId,
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl Refusal {
@@ -222,9 +296,13 @@ impl Refusal {
         match self {
             Refusal::NotFounded => Status::ShuttingDown,
             Refusal::WrongCluster { .. } => Status::WrongCluster,
-            Refusal::InvalidRegistration(_) | Refusal::InvalidTable(_) | Refusal::InvalidProposal(_) => {
-                Status::InvalidArgument
-            }
+            Refusal::InvalidRegistration(_)
+            | Refusal::InvalidTable(_)
+            | Refusal::InvalidProposal(_)
+            | Refusal::LossNotAccepted
+            | Refusal::NotForcible { .. } => Status::InvalidArgument,
+            // A later registration may change each of them.
+            Refusal::UnfitCopy { .. } | Refusal::AwaitsMember { .. } | Refusal::NotNewest { .. } => Status::NotServing,
             Refusal::NewerBallot { .. } => Status::Internal,
             Refusal::TooManyNodes | Refusal::TooManyTables | Refusal::TooManyPartitions { .. } => Status::TooLarge,
             Refusal::TableExists { .. } => Status::TableExists,
@@ -236,12 +314,24 @@ impl Refusal {
     }
 }
 
+/// The word of the glossary for the state of a copy.
+pub fn state_word(state: ReplicaState) -> &'static str {
+    match state {
+        ReplicaState::Whole => "whole",
+        ReplicaState::Uncertain => "uncertain",
+        ReplicaState::Learning => "learning",
+        ReplicaState::Damaged => "damaged",
+        ReplicaState::Missing => "missing",
+    }
+}
+
 impl From<control::RegisterNode> for RegisterNode {
     fn from(message: control::RegisterNode) -> RegisterNode {
         let report = |report: control::ReplicaReport| Report {
             partition: report.partition,
             ballot: report.ballot,
-            damaged: report.damaged,
+            state: report.state,
+            last: report.last,
         };
         RegisterNode {
             cluster: message.cluster,
@@ -277,6 +367,17 @@ impl From<control::ProposeConfiguration> for Propose {
             proposer: message.proposer,
             expected_ballot: message.expected_ballot,
             configuration: message.configuration,
+        }
+    }
+}
+
+impl From<control::ForceConfiguration> for Force {
+    fn from(message: control::ForceConfiguration) -> Force {
+        Force {
+            partition: message.partition,
+            expected_ballot: message.expected_ballot,
+            primary: message.primary,
+            accept_loss: message.accept_loss,
         }
     }
 }

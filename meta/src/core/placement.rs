@@ -1,13 +1,16 @@
-//! The first assignment of a table's partitions: a pure function.
+//! The first assignment of a table's partitions: a pure function. Its [`Candidate`]s also tell the guardian where a
+//! new member is welcome.
 //!
 //! Goals, in this order: members of a partition are distinct nodes; the primaries of the table are spread within
 //! one of each other over the nodes, and so are its secondaries; nodes that hold less already get more of what is
 //! left over; the cores of a node are used evenly. Which core of a node a partition lands on is not a choice:
 //! [`owner_core`] says so. So cores are evened out by choosing among nodes that are otherwise equal.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use pegasus_wire::{Ballot, Configuration, NodeId, PartitionId, TableId, owner_core};
+
+use super::state::State;
 
 /// A node that partitions may be placed on, with what it holds already.
 #[derive(Clone, Debug)]
@@ -70,6 +73,12 @@ impl Candidate {
         (self.new_primaries, core.primaries, self.primaries, self.primaries + self.secondaries, self.node)
     }
 
+    /// How unwelcome a learner of the partition is here: copies count first, because each of them is work for ever.
+    pub(super) fn learner_cost(&self, partition: PartitionId) -> (u32, u32, NodeId) {
+        let core = self.cores[self.owner(partition)];
+        (self.primaries + self.secondaries, core.members, self.node)
+    }
+
     /// How unwelcome a secondary of the partition is here.
     fn secondary_cost(&self, partition: PartitionId) -> (u32, u32, u32, NodeId) {
         let core = self.cores[self.owner(partition)];
@@ -96,6 +105,27 @@ pub fn place(
         .collect();
     even_out(&mut groups, candidates.len());
     groups.into_iter().map(|group| configuration(group, &candidates)).collect()
+}
+
+/// The nodes among `available` that have an address, by id, with what they hold already.
+pub(super) fn candidates(state: &State, available: &BTreeSet<NodeId>) -> Vec<Candidate> {
+    let reachable = |id: &NodeId| {
+        let addresses = state.nodes.get(id)?.addresses?;
+        Some(Candidate::new(*id, addresses.cores))
+    };
+    let mut candidates: Vec<Candidate> = available.iter().filter_map(reachable).collect();
+    let position = |candidates: &[Candidate], id: NodeId| candidates.binary_search_by_key(&id, Candidate::node).ok();
+    for (partition, configuration) in state.partitions() {
+        if let Some(index) = configuration.primary.and_then(|id| position(&candidates, id)) {
+            candidates[index].add_primary(partition);
+        }
+        for &id in &configuration.secondaries {
+            if let Some(index) = position(&candidates, id) {
+                candidates[index].add_secondary(partition);
+            }
+        }
+    }
+    candidates
 }
 
 fn configuration(group: Group, candidates: &[Candidate]) -> Configuration {

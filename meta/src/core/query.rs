@@ -1,17 +1,26 @@
-//! What the state looks like to those who ask. Liveness comes in as an argument: it is the host's knowledge.
+//! What the state looks like to those who ask. Who has been heard of comes in as an argument: the host knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use pegasus_wire::messages::control::{
-    Assignments, ClusterReply, NodeSummary, PartitionConfiguration, TableList, TableReply, TableSummary,
+    Assignments, ClusterReply, NodeSummary, PartitionConfiguration, ReplicaState, TableList, TableReply, TableSummary,
 };
 use pegasus_wire::{Configuration, NodeId, NodeInfo, PartitionId, TableId};
 
+use super::guardian::Tasks;
+use super::health::{Health, health_of};
+use super::presence::Heard;
 use super::state::{State, Table};
 
-/// Everything a node should hold, and where the others are.
-pub fn assignments(state: &State, node: NodeId, live: &BTreeSet<NodeId>) -> Assignments {
+/// Number of the answer that [`assignments`] gives: it changes whenever the state's revision or the node's tasks do,
+/// and is never 0 once a cluster is founded. A node that has seen this number has seen the answer.
+pub fn watch_number(state: &State, tasks: &Tasks) -> u64 {
+    state.revision() << 32 | u64::from(tasks.digest())
+}
+
+/// Everything a node should hold, where the others are, and what the node is asked to do.
+pub fn assignments(state: &State, node: NodeId, heard: &Heard, tasks: &Tasks) -> Assignments {
     let partitions: Vec<PartitionConfiguration> = state
         .partitions()
         .filter(|(_, configuration)| configuration.contains(node))
@@ -19,8 +28,15 @@ pub fn assignments(state: &State, node: NodeId, live: &BTreeSet<NodeId>) -> Assi
         .collect();
     let numbers: BTreeSet<TableId> = partitions.iter().map(|entry| entry.partition.table).collect();
     let tables = numbers.iter().filter_map(|number| Some(state.tables().get(number)?.properties.clone())).collect();
-    let nodes = state.nodes().keys().filter_map(|&id| node_info(state, id, live)).collect();
-    Assignments { revision: state.revision(), tables, partitions, nodes }
+    let nodes = state.nodes().keys().filter_map(|&id| node_info(state, id, heard)).collect();
+    Assignments {
+        revision: watch_number(state, tasks),
+        tables,
+        partitions,
+        nodes,
+        additions: tasks.additions.clone(),
+        removals: tasks.removals.clone(),
+    }
 }
 
 /// All tables by number.
@@ -29,39 +45,39 @@ pub fn table_list(state: &State) -> TableList {
 }
 
 /// A table's route: its configurations and the nodes named in them that have an address.
-pub fn table_reply(state: &State, table: &Table, live: &BTreeSet<NodeId>) -> TableReply {
+pub fn table_reply(state: &State, table: &Table, heard: &Heard) -> TableReply {
     let members: BTreeSet<NodeId> = table.partitions.iter().flat_map(Configuration::members).collect();
     TableReply {
         table: table.properties.clone(),
         partitions: table.partitions.clone(),
-        nodes: members.into_iter().filter_map(|id| node_info(state, id, live)).collect(),
+        nodes: members.into_iter().filter_map(|id| node_info(state, id, heard)).collect(),
     }
 }
 
 /// The whole cluster with its health. `None` before the cluster is founded.
 ///
 /// A node that lost its address is listed with the address 0.0.0.0:0.
-pub fn cluster_reply(state: &State, meta_addresses: Vec<SocketAddr>, live: &BTreeSet<NodeId>) -> Option<ClusterReply> {
+pub fn cluster_reply(state: &State, meta_addresses: Vec<SocketAddr>, heard: &Heard) -> Option<ClusterReply> {
     Some(ClusterReply {
         cluster: state.cluster()?,
         meta_addresses,
-        nodes: node_summaries(state, live),
-        tables: state.tables().values().map(|table| table_summary(state, table, live)).collect(),
+        nodes: node_summaries(state, heard),
+        tables: state.tables().values().map(|table| table_summary(state, table, heard)).collect(),
     })
 }
 
-fn node_info(state: &State, node: NodeId, live: &BTreeSet<NodeId>) -> Option<NodeInfo> {
+fn node_info(state: &State, node: NodeId, heard: &Heard) -> Option<NodeInfo> {
     let addresses = state.nodes().get(&node)?.addresses?;
     Some(NodeInfo {
         node,
         address: addresses.address,
         admin_address: addresses.admin_address,
         cores: addresses.cores,
-        alive: live.contains(&node),
+        alive: heard.is_alive(node),
     })
 }
 
-fn node_summaries(state: &State, live: &BTreeSet<NodeId>) -> Vec<NodeSummary> {
+fn node_summaries(state: &State, heard: &Heard) -> Vec<NodeSummary> {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let without_address = |node| NodeInfo { node, address: nowhere, admin_address: nowhere, cores: 1, alive: false };
     let mut roles: BTreeMap<NodeId, (u32, u32)> = BTreeMap::new();
@@ -77,25 +93,20 @@ fn node_summaries(state: &State, live: &BTreeSet<NodeId>) -> Vec<NodeSummary> {
         let (primaries, secondaries) = roles.get(&id).copied().unwrap_or_default();
         let reports = state.nodes().get(&id).map_or(&[][..], |node| &node.reports);
         NodeSummary {
-            info: node_info(state, id, live).unwrap_or_else(|| without_address(id)),
+            info: node_info(state, id, heard).unwrap_or_else(|| without_address(id)),
             primaries,
             secondaries,
-            damaged: reports.iter().filter(|report| report.damaged).count() as u32,
+            damaged: reports.iter().filter(|report| report.state == ReplicaState::Damaged).count() as u32,
         }
     };
     state.nodes().keys().map(summary).collect()
 }
 
-/// A partition is healthy if every member is alive and none reported its copy as damaged.
-fn table_summary(state: &State, table: &Table, live: &BTreeSet<NodeId>) -> TableSummary {
+fn table_summary(state: &State, table: &Table, heard: &Heard) -> TableSummary {
     let number = table.properties.table;
-    let sound = |partition: PartitionId, member: NodeId| {
-        let node = state.nodes().get(&member);
-        live.contains(&member) && node.is_some_and(|node| node.addresses.is_some() && !node.reports_damaged(partition))
-    };
     let healthy = (0u32..).zip(&table.partitions).filter(|(index, configuration)| {
         let partition = PartitionId { table: number, index: *index };
-        configuration.members().all(|member| sound(partition, member))
+        health_of(state, heard, partition, configuration) == Health::Healthy
     });
     TableSummary {
         table: number,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use pegasus_wire::{Ballot, ClusterId, Configuration, NodeId, PartitionId, TableId, TableProperties};
+use pegasus_wire::limits::MEMBERS_MAX;
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, NodeId, PartitionId, TableId, TableProperties};
 use serde::{Deserialize, Serialize};
 
 use super::command::Report;
@@ -12,10 +14,13 @@ use super::command::Report;
 ///
 /// Invariants:
 /// - only `super::apply` changes it;
-/// - a table has exactly as many configurations as partitions, each with `replica_count` distinct members;
+/// - a table has exactly as many configurations as partitions, each with a primary and 1 to `replica_count` distinct
+///   members, the secondaries sorted;
 /// - the ballot of a partition never falls, and rises by one at a time;
 /// - no two nodes have overlapping port ranges on one IP address;
-/// - every member of a configuration is in `nodes`, perhaps without an address.
+/// - every member of a configuration is in `nodes`, perhaps without an address; a node without an address is a member
+///   of something;
+/// - a former member of a partition is not a member of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The cluster; `None` until it is founded.
@@ -35,6 +40,17 @@ pub struct Table {
     pub properties: TableProperties,
     /// Configuration of each partition, by index.
     pub partitions: Vec<Configuration>,
+    /// Who left each partition, by index, the newest last; no entry for a partition that nobody left.
+    pub former: BTreeMap<u32, Vec<FormerMember>>,
+}
+
+/// A node that was a member of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerMember {
+    /// The node.
+    pub node: NodeId,
+    /// Ballot of the first configuration without it.
+    pub ballot: Ballot,
 }
 
 /// One registered node.
@@ -47,10 +63,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// True if the node reported its copy of the partition as damaged.
-    pub fn reports_damaged(&self, partition: PartitionId) -> bool {
+    /// What the node last reported of its copy of the partition.
+    pub fn report(&self, partition: PartitionId) -> Option<&Report> {
         let found = self.reports.binary_search_by_key(&partition, |report| report.partition);
-        found.is_ok_and(|index| self.reports[index].damaged)
+        found.ok().map(|index| &self.reports[index])
     }
 }
 
@@ -113,6 +129,81 @@ impl State {
         self.configuration(partition).map_or(Ballot(0), |configuration| configuration.ballot)
     }
 
+    /// Who left the partition and has not come back, the newest last.
+    pub fn former_members(&self, partition: PartitionId) -> &[FormerMember] {
+        let table = self.tables.get(&partition.table);
+        table.and_then(|table| table.former.get(&partition.index)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many members the partition should have; 0 if there is no such partition.
+    pub fn replica_count(&self, partition: PartitionId) -> usize {
+        self.tables.get(&partition.table).map_or(0, |table| usize::from(table.properties.replica_count))
+    }
+
+    /// True if the node is registered and has an address.
+    pub fn is_reachable(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.addresses.is_some())
+    }
+
+    /// What the node last reported of its copy of the partition; `None` if it reported nothing of it.
+    pub fn report(&self, node: NodeId, partition: PartitionId) -> Option<&Report> {
+        self.nodes.get(&node)?.report(partition)
+    }
+
+    /// What the node's copy of the partition is worth, as far as reported.
+    pub fn copy_state(&self, node: NodeId, partition: PartitionId) -> Option<ReplicaState> {
+        self.report(node, partition).map(|report| report.state)
+    }
+
+    /// Puts a configuration in force, with everything that follows from it: who left is noted, who joined counts as
+    /// whole.
+    pub(super) fn install(&mut self, partition: PartitionId, configuration: Configuration) {
+        let table = self.tables.get_mut(&partition.table).expect("the partition was found before");
+        let in_force = &mut table.partitions[partition.index as usize];
+        let before = std::mem::replace(in_force, configuration.clone());
+        let mut former = table.former.remove(&partition.index).unwrap_or_default();
+        former.retain(|entry| !configuration.contains(entry.node));
+        let left: Vec<NodeId> = before.members().filter(|&node| !configuration.contains(node)).collect();
+        former.extend(left.iter().map(|&node| FormerMember { node, ballot: configuration.ballot }));
+        former.drain(..former.len().saturating_sub(FORMER_MEMBERS_MAX));
+        if !former.is_empty() {
+            table.former.insert(partition.index, former);
+        }
+        for joined in configuration.members().filter(|&node| !before.contains(node)) {
+            self.count_as_whole(joined, partition, before.ballot);
+        }
+        for node in left {
+            self.forget_if_gone(node);
+        }
+        self.revision += 1;
+    }
+
+    /// Replaces what the node reported of a copy that has been decided to be good: it was taught everything, or it
+    /// won among uncertain copies, or an operator said so. Counts until the node registers again, and longer than what
+    /// was reported under a lower ballot than `ballot`, which may arrive late.
+    pub(super) fn count_as_whole(&mut self, node: NodeId, partition: PartitionId, ballot: Ballot) {
+        let Some(node) = self.nodes.get_mut(&node) else { return };
+        match node.reports.binary_search_by_key(&partition, |report| report.partition) {
+            Ok(index) => {
+                let report = &mut node.reports[index];
+                report.state = ReplicaState::Whole;
+                report.ballot = report.ballot.max(ballot);
+            }
+            Err(index) => {
+                let report = Report { partition, ballot, state: ReplicaState::Whole, last: Decree(0) };
+                node.reports.insert(index, report);
+            }
+        }
+    }
+
+    /// Removes a node that lost its address and is a member of nothing: it is never heard of again.
+    pub(super) fn forget_if_gone(&mut self, node: NodeId) {
+        let registered = self.nodes.contains_key(&node);
+        if registered && !self.is_reachable(node) && !self.partitions().any(|(_, one)| one.contains(node)) {
+            self.nodes.remove(&node);
+        }
+    }
+
     /// Every partition with its configuration, in the order of their ids.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, &Configuration)> {
         self.tables.iter().flat_map(|(&table, entry)| {
@@ -173,5 +264,7 @@ struct StoredFormat {
     format: u32,
 }
 
-/// Number of the snapshot's layout.
+/// Former members of one partition that are remembered.
+pub const FORMER_MEMBERS_MAX: usize = 2 * MEMBERS_MAX;
+/// Number of the snapshot's layout. Nothing has been released with another one.
 const FORMAT: u32 = 1;

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use pegasus_wire::PartitionId;
 use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableSummary};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 
 use super::handlers::Service;
 use super::service::stop_asked;
-use crate::core::State;
+use crate::core::{Heard, State, health_counts, health_of};
 
 /// Serves the port until the service is told to stop.
 pub async fn serve(service: Service, listener: TcpListener) {
@@ -54,7 +55,10 @@ async fn metrics(Shared(service): Shared<Service>) -> Response {
 
 async fn status(Shared(service): Shared<Service>) -> Response {
     match service.cluster() {
-        Some(cluster) => Json(service.group.read(|state| describe(&cluster, state))).into_response(),
+        Some(cluster) => {
+            let describe = |state: &State| describe(&cluster, state, &service.planner.heard(state));
+            Json(service.group.read(describe)).into_response()
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "the cluster has no name yet\n").into_response(),
     }
 }
@@ -64,13 +68,17 @@ fn is_stopping(stopping: &watch::Receiver<bool>) -> bool {
 }
 
 /// Ids are texts, because JSON readers lose the low bits of large numbers.
-fn describe(cluster: &ClusterReply, state: &State) -> Value {
+fn describe(cluster: &ClusterReply, state: &State, heard: &Heard) -> Value {
+    let health = health_counts(state, heard);
     json!({
         "cluster": cluster.cluster.to_string(),
         "revision": state.revision(),
+        "healthy_partitions": health.healthy,
+        "degraded_partitions": health.degraded,
+        "unavailable_partitions": health.unavailable,
         "meta_addresses": cluster.meta_addresses,
         "nodes": cluster.nodes.iter().map(describe_node).collect::<Vec<_>>(),
-        "tables": cluster.tables.iter().map(|table| describe_table(table, state)).collect::<Vec<_>>(),
+        "tables": cluster.tables.iter().map(|table| describe_table(table, state, heard)).collect::<Vec<_>>(),
     })
 }
 
@@ -87,16 +95,19 @@ fn describe_node(node: &NodeSummary) -> Value {
     })
 }
 
-fn describe_table(summary: &TableSummary, state: &State) -> Value {
+fn describe_table(summary: &TableSummary, state: &State, heard: &Heard) -> Value {
     let table = state.tables().get(&summary.table);
-    let partitions: Vec<Value> = table
-        .iter()
-        .flat_map(|table| &table.partitions)
-        .map(|configuration| {
+    let partitions: Vec<Value> = (0u32..)
+        .zip(table.iter().flat_map(|table| &table.partitions))
+        .map(|(index, configuration)| {
+            let partition = PartitionId { table: summary.table, index };
+            let former = state.former_members(partition).iter();
             json!({
                 "ballot": configuration.ballot.0,
                 "primary": configuration.primary.map(|node| node.to_string()),
                 "secondaries": configuration.secondaries.iter().map(|node| node.to_string()).collect::<Vec<_>>(),
+                "former_members": former.map(|entry| entry.node.to_string()).collect::<Vec<_>>(),
+                "health": health_of(state, heard, partition, configuration).word(),
             })
         })
         .collect();

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::Limits;
+use crate::core::limits::LEARNERS_PER_NODE_MAX;
+
 /// The configuration of a meta server. Every value needs a restart to change. Unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +23,34 @@ pub struct Config {
     pub log_level: String,
     /// Who this server is.
     pub tls: TlsConfig,
+    /// How partitions are healed.
+    pub guardian: GuardianConfig,
+}
+
+/// How partitions with too few members get new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardianConfig {
+    /// How long a former member may be away before another node is taught in its place. A partition that cannot take
+    /// writes without another member does not wait.
+    pub return_time_ms: u64,
+    /// Learners that one node is asked to be, and that one node is asked to teach, at a time.
+    pub learners_per_node: u32,
+}
+
+impl Default for GuardianConfig {
+    fn default() -> GuardianConfig {
+        let Limits { return_time_ms, learners_per_node, .. } = Limits::default();
+        GuardianConfig { return_time_ms, learners_per_node }
+    }
+}
+
+impl GuardianConfig {
+    /// What the guardian keeps to.
+    pub fn limits(&self) -> Limits {
+        let GuardianConfig { return_time_ms, learners_per_node } = *self;
+        Limits { return_time_ms, learners_per_node, ..Limits::default() }
+    }
 }
 
 /// Certificate, key and CA, as PEM files.
@@ -42,6 +73,7 @@ impl Default for Config {
             data_directory: PathBuf::from("./data"),
             log_level: "info".to_owned(),
             tls: TlsConfig::default(),
+            guardian: GuardianConfig::default(),
         }
     }
 }
@@ -111,6 +143,14 @@ impl Config {
         if self.listen.ip().is_multicast() {
             return invalid("listen", "must not be a multicast address");
         }
+        if self.guardian.return_time_ms > RETURN_TIME_MS_MAX {
+            let rule = format!("is at most {RETURN_TIME_MS_MAX}, got {}", self.guardian.return_time_ms);
+            return Err(ConfigError::Invalid { key: "guardian.return_time_ms", rule });
+        }
+        if !(1..=LEARNERS_PER_NODE_MAX).contains(&self.guardian.learners_per_node) {
+            let rule = format!("is 1 to {LEARNERS_PER_NODE_MAX}, got {}", self.guardian.learners_per_node);
+            return Err(ConfigError::Invalid { key: "guardian.learners_per_node", rule });
+        }
         Ok(())
     }
 
@@ -122,6 +162,8 @@ impl Config {
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34601);
 const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34691);
+/// A week: beyond it nobody means to come back.
+const RETURN_TIME_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 #[cfg(test)]
@@ -148,6 +190,8 @@ mod tests {
         for (text, expected) in [
             ("listne = \"127.0.0.1:1\"", "listne"),
             ("[tls]\ncert = \"x\"", "cert"),
+            ("[guardian]\nlearners = 1", "learners"),
+            ("[guardian]\nreturn_time_ms = -1", "return_time_ms"),
             ("listen = \"localhost\"", "listen"),
             ("listen", "config.toml"),
         ] {
@@ -162,6 +206,19 @@ mod tests {
         assert!(level.validate().unwrap_err().to_string().contains("log_level is one of error, warn"));
         let directory = Config { data_directory: PathBuf::new(), ..Config::default() };
         assert!(directory.validate().unwrap_err().to_string().contains("data_directory must not be empty"));
+        for (guardian, expected) in [
+            (
+                GuardianConfig { learners_per_node: 0, ..GuardianConfig::default() },
+                "guardian.learners_per_node is 1 to 64",
+            ),
+            (GuardianConfig { learners_per_node: 65, ..GuardianConfig::default() }, "is 1 to 64, got 65"),
+            (GuardianConfig { return_time_ms: 604_800_001, ..GuardianConfig::default() }, "return_time_ms is at most"),
+        ] {
+            let error = Config { guardian, ..Config::default() }.validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let soon = GuardianConfig { return_time_ms: 0, learners_per_node: 64 };
+        Config { guardian: soon, ..Config::default() }.validate().unwrap();
         let listen = Config { listen: "224.0.0.1:1".parse().unwrap(), ..Config::default() };
         assert!(listen.validate().unwrap_err().to_string().contains("listen must not be"));
     }

@@ -157,6 +157,16 @@ impl Group {
         self.applied.read(look)
     }
 
+    /// Looks at the applied state and the number of changes that led to it on this server. `look` must be short.
+    pub fn read_numbered<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
+        self.applied.read_numbered(look)
+    }
+
+    /// Tells when something was applied.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.applied.watch_changes()
+    }
+
     /// Tells when the state's revision has moved.
     pub fn watch_revision(&self) -> watch::Receiver<u64> {
         self.applied.watch_revision()

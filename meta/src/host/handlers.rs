@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pegasus_rpc::Role;
 use pegasus_wire::messages::ErrorReply;
 use pegasus_wire::messages::control::{self, Assignments, ProposalReply, Registered};
-use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, Status, WireError};
+use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, Status, WireError};
 use rkyv::api::high::HighSerializer;
 use rkyv::rancor;
 use rkyv::ser::allocator::ArenaHandle;
@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use super::group::{Group, GroupError};
 use super::liveness::{ConnectionNumber, Liveness};
 use super::metrics::{Gauges, Metrics};
+use super::planner::Planner;
 use super::service::stop_asked;
-use crate::core::{Command, CreateTable, Outcome, Refusal, query};
+use crate::core::{Command, CreateTable, Outcome, Refusal, State, Tasks, health_counts, query};
 
 /// What every handler needs. Clones share it.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Service {
     pub group: Group,
     /// Who has been heard of.
     pub liveness: Liveness,
+    /// What the guardian asks of the nodes.
+    pub planner: Planner,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Where this server is reached.
@@ -41,17 +44,19 @@ pub struct Caller {
     pub role: Role,
     /// The connection the request came on.
     pub connection: ConnectionNumber,
+    /// Where it comes from.
+    pub peer: SocketAddr,
 }
 
 /// Why a request gets an error for an answer.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     status: Status,
     reply: ErrorReply,
 }
 
 /// A handler's result: status and bytes of the answer frame.
-type Answer = Result<(Status, Vec<u8>), Failure>;
+pub(super) type Answer = Result<(Status, Vec<u8>), Failure>;
 
 impl Service {
     /// Answers one request: the bytes of the answer frame. Never fails: errors are answers.
@@ -82,6 +87,8 @@ impl Service {
             MessageKind::LIST_TABLES => self.list_tables(frame).await,
             MessageKind::QUERY_TABLE => self.query_table(frame).await,
             MessageKind::QUERY_CLUSTER => self.query_cluster(frame).await,
+            MessageKind::DIAGNOSE_PARTITIONS => self.diagnose_partitions(frame).await,
+            MessageKind::FORCE_CONFIGURATION => self.force_configuration(caller, frame).await,
             other => {
                 Err(Failure::new(Status::Unsupported, format!("the meta service does not answer {other} requests")))
             }
@@ -94,7 +101,7 @@ impl Service {
         let (node, address) = (message.node, message.address);
         match self.propose(Command::RegisterNode(message.into())).await? {
             Outcome::Registered { cluster, displaced } => {
-                self.liveness.heard(node, caller.connection, Instant::now());
+                self.liveness.heard_of(node, caller.connection, Instant::now());
                 tracing::info!(%node, %address, "node registered");
                 for loser in displaced {
                     tracing::warn!(node = %loser, winner = %node, %address, "node lost its address to another");
@@ -122,12 +129,9 @@ impl Service {
         }
         let guard = self.liveness.watching(message.node, caller.connection, Instant::now());
         let wait = Duration::from_millis(u64::from(message.wait_ms)).min(WATCH_WAIT_MAX);
-        let mut revision = self.group.watch_revision();
         let mut stopping = self.stopping.clone();
-        // An error means that the sender is gone, which is answered with what there is.
-        let moved = async { revision.wait_for(|&now| now != message.revision).await.map(|_| ()).ok() };
         tokio::select! {
-            _ = moved => {}
+            () = self.news(message.node, message.revision) => {}
             () = tokio::time::sleep(wait) => {}
             () = stop_asked(&mut stopping) => {
                 return Err(Failure::new(Status::ShuttingDown, "the meta server is stopping"));
@@ -137,9 +141,32 @@ impl Service {
         if !known() {
             return Err(unknown());
         }
-        let live = self.liveness.live(Instant::now());
-        let answer: Assignments = self.group.read(|state| query::assignments(state, message.node, &live));
+        let answer: Assignments = self.group.read_numbered(|state, changes| {
+            let tasks = self.planner.tasks(state, changes);
+            let tasks = tasks.get(&message.node).cloned().unwrap_or_default();
+            query::assignments(state, message.node, &self.planner.heard(state), &tasks)
+        });
         Ok(reply(frame, Status::Ok, &answer))
+    }
+
+    /// Resolves when the answer to this node's watch is another one than the one it has seen.
+    async fn news(&self, node: NodeId, seen: u64) {
+        let mut revision = self.group.watch_revision();
+        let mut tasks = self.planner.watch_tasks();
+        let number = |state: &State, changes: u64| {
+            let tasks = self.planner.tasks(state, changes);
+            query::watch_number(state, tasks.get(&node).unwrap_or(&Tasks::default()))
+        };
+        while self.group.read_numbered(number) == seen {
+            let changed = tokio::select! {
+                changed = revision.changed() => changed,
+                changed = tasks.changed() => changed,
+            };
+            // An error means that the sender is gone, which is answered with what there is.
+            if changed.is_err() {
+                return;
+            }
+        }
     }
 
     async fn propose_configuration(&self, caller: Caller, frame: &Frame) -> Answer {
@@ -156,13 +183,14 @@ impl Service {
 
     async fn create_table(&self, frame: &Frame) -> Answer {
         let message: control::CreateTable = frame.decode()?;
-        let command = CreateTable::from_request(message, self.liveness.live(Instant::now()));
+        let live = self.group.read(|state| self.planner.heard(state).alive());
+        let command = CreateTable::from_request(message, live);
         match self.propose(Command::CreateTable(command)).await? {
             Outcome::TableReady { table, created } => {
-                let live = self.liveness.live(Instant::now());
-                let answer = self
-                    .group
-                    .read(|state| state.tables().get(&table).map(|entry| query::table_reply(state, entry, &live)));
+                let answer = self.group.read(|state| {
+                    let table = state.tables().get(&table)?;
+                    Some(query::table_reply(state, table, &self.planner.heard(state)))
+                });
                 let answer = answer.ok_or_else(|| Failure::new(Status::Internal, "the table is gone again"))?;
                 if created {
                     tracing::info!(table = %answer.table.name, number = %table, "table created");
@@ -182,10 +210,10 @@ impl Service {
     async fn query_table(&self, frame: &Frame) -> Answer {
         let message: control::QueryTable = frame.decode()?;
         self.group.confirm_lead().await?;
-        let live = self.liveness.live(Instant::now());
-        let found = self
-            .group
-            .read(|state| state.table_named(&message.name).map(|table| query::table_reply(state, table, &live)));
+        let found = self.group.read(|state| {
+            let table = state.table_named(&message.name)?;
+            Some(query::table_reply(state, table, &self.planner.heard(state)))
+        });
         let answer =
             found.ok_or_else(|| Failure::new(Status::NoSuchTable, format!("no table named {:?}", message.name)))?;
         Ok(reply(frame, Status::Ok, &answer))
@@ -200,34 +228,36 @@ impl Service {
 
     /// The cluster as this server sees it now.
     pub fn cluster(&self) -> Option<control::ClusterReply> {
-        let live = self.liveness.live(Instant::now());
-        self.group.read(|state| query::cluster_reply(state, vec![self.address], &live))
+        self.group.read(|state| query::cluster_reply(state, vec![self.address], &self.planner.heard(state)))
     }
 
     /// The numbers for the metrics page.
     pub fn gauges(&self) -> Gauges {
-        let sum = |count: fn(&control::TableSummary) -> u32, cluster: &control::ClusterReply| {
-            cluster.tables.iter().map(|table| u64::from(count(table))).sum()
-        };
-        let mut gauges = Gauges {
-            leader: u64::from(self.group.leads()),
-            applied_index: self.group.applied_index(),
-            revision: self.group.read(|state| state.revision()),
-            pending_watches: u64::from(self.liveness.pending_watches()),
-            ..Gauges::default()
-        };
-        if let Some(cluster) = self.cluster() {
-            gauges.nodes = cluster.nodes.len() as u64;
-            gauges.live_nodes = cluster.nodes.iter().filter(|node| node.info.alive).count() as u64;
-            gauges.tables = cluster.tables.len() as u64;
-            gauges.partitions = sum(|table| table.partition_count, &cluster);
-            gauges.healthy_partitions = sum(|table| table.healthy_partitions, &cluster);
-        }
-        gauges
+        let (leader, applied_index) = (u64::from(self.group.leads()), self.group.applied_index());
+        self.group.read_numbered(|state, changes| {
+            let heard = self.planner.heard(state);
+            let health = health_counts(state, &heard);
+            let tasks = self.planner.tasks(state, changes);
+            Gauges {
+                leader,
+                applied_index,
+                revision: state.revision(),
+                nodes: state.nodes().len() as u64,
+                live_nodes: state.nodes().keys().filter(|&&node| heard.is_alive(node)).count() as u64,
+                tables: state.tables().len() as u64,
+                partitions: u64::from(state.partition_count()),
+                healthy_partitions: u64::from(health.healthy),
+                degraded_partitions: u64::from(health.degraded),
+                unavailable_partitions: u64::from(health.unavailable),
+                additions_asked: tasks.values().map(|one| one.additions.len() as u64).sum(),
+                removals_asked: tasks.values().map(|one| one.removals.len() as u64).sum(),
+                pending_watches: u64::from(self.liveness.pending_watches()),
+            }
+        })
     }
 
     /// Carries out a command; a refusal becomes the answer.
-    async fn propose(&self, command: Command) -> Result<Outcome, Failure> {
+    pub(super) async fn propose(&self, command: Command) -> Result<Outcome, Failure> {
         match self.group.propose(command).await? {
             Outcome::Refused(refusal) => {
                 if let Refusal::NewerBallot { .. } | Refusal::WrongCluster { .. } = refusal {
@@ -254,8 +284,13 @@ impl Caller {
 }
 
 impl Failure {
-    fn new(status: Status, message: impl Into<String>) -> Failure {
+    pub(super) fn new(status: Status, message: impl Into<String>) -> Failure {
         Failure { status, reply: ErrorReply::new(message) }
+    }
+
+    /// The explanation.
+    pub(super) fn message(&self) -> &str {
+        &self.reply.message
     }
 }
 
@@ -285,13 +320,13 @@ impl From<GroupError> for Failure {
     }
 }
 
-fn unexpected(outcome: &Outcome) -> Failure {
+pub(super) fn unexpected(outcome: &Outcome) -> Failure {
     tracing::error!(?outcome, "a command came back with the outcome of another");
     Failure::new(Status::Internal, "a command came back with the outcome of another; see the server's log")
 }
 
 /// An answer frame with a body. `core::limits` keeps every body within a frame.
-fn reply<T>(request: &Frame, status: Status, body: &T) -> (Status, Vec<u8>)
+pub(super) fn reply<T>(request: &Frame, status: Status, body: &T) -> (Status, Vec<u8>)
 where
     T: for<'a> rkyv::Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
 {

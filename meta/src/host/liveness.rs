@@ -1,14 +1,17 @@
-//! Which nodes have been heard of lately. Only in memory, only on this server, and only for show and for the first
-//! assignment of a new table: nothing is ever promoted because of it.
+//! Which nodes have been heard of lately. Only in memory, only on this server, for show, for the first assignment of a
+//! new table and for the guardian: nothing is ever promoted or removed because of it.
 //!
 //! A node is alive while a watch of it is pending, and for [`GRACE`] after its last sign of life. What a connection
-//! told is forgotten at once when that connection is lost.
+//! told is forgotten at once when that connection is lost: the node is silent from then on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pegasus_wire::NodeId;
+use tokio::sync::watch;
+
+use crate::core::{Heard, Limits, Presence};
 
 /// How long a node stays alive after its last sign of life.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -19,10 +22,20 @@ pub struct ConnectionNumber(pub u64);
 
 /// The signs of life heard by this server. Clones share them.
 ///
-/// Bound: entries exist only for registered nodes and open connections; [`Liveness::lost`] removes them.
-#[derive(Clone, Debug, Default)]
+/// Bound: signs exist only for registered nodes and open connections, [`Liveness::lost`] removes them; when a node was
+/// lost is kept only for registered nodes, [`Liveness::heard`] removes the others.
+#[derive(Clone, Debug)]
 pub struct Liveness {
-    signs: Arc<Mutex<BTreeMap<(NodeId, ConnectionNumber), Sign>>>,
+    signs: Arc<Mutex<Signs>>,
+    changes: Arc<watch::Sender<u64>>,
+    started: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Signs {
+    open: BTreeMap<(NodeId, ConnectionNumber), Sign>,
+    /// When the last connection that told of a node was lost.
+    lost: BTreeMap<NodeId, Instant>,
 }
 
 /// What one connection told of one node.
@@ -33,40 +46,96 @@ struct Sign {
 }
 
 impl Liveness {
+    /// Nobody has been heard of. `started` is when this server began to listen.
+    pub fn new(started: Instant) -> Liveness {
+        Liveness { signs: Arc::default(), changes: Arc::new(watch::Sender::new(0)), started }
+    }
+
     /// The node was heard of.
-    pub fn heard(&self, node: NodeId, connection: ConnectionNumber, now: Instant) {
-        let mut signs = self.lock();
-        let sign = signs.entry((node, connection)).or_insert(Sign { pending_watches: 0, last: now });
-        sign.last = sign.last.max(now);
+    pub fn heard_of(&self, node: NodeId, connection: ConnectionNumber, now: Instant) {
+        self.note(node, connection, now, 0);
     }
 
     /// The node waits for news; it is alive until the guard is dropped, and for [`GRACE`] after that.
     pub fn watching(&self, node: NodeId, connection: ConnectionNumber, now: Instant) -> WatchGuard {
-        let mut signs = self.lock();
-        let sign = signs.entry((node, connection)).or_insert(Sign { pending_watches: 0, last: now });
-        sign.pending_watches += 1;
+        self.note(node, connection, now, 1);
         WatchGuard { liveness: self.clone(), node, connection }
     }
 
-    /// The connection is gone, and with it what it told.
-    pub fn lost(&self, connection: ConnectionNumber) {
-        self.lock().retain(|&(_, from), _| from != connection);
+    fn note(&self, node: NodeId, connection: ConnectionNumber, now: Instant, watches: u32) {
+        let mut signs = self.lock();
+        let known = signs.presence(node, now) == Some(Presence::Alive);
+        let sign = signs.open.entry((node, connection)).or_insert(Sign { pending_watches: 0, last: now });
+        sign.pending_watches += watches;
+        sign.last = sign.last.max(now);
+        drop(signs);
+        if !known {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
-    /// The nodes that are alive.
-    pub fn live(&self, now: Instant) -> BTreeSet<NodeId> {
-        let alive = |sign: &Sign| sign.pending_watches > 0 || now.saturating_duration_since(sign.last) <= GRACE;
-        self.lock().iter().filter(|(_, sign)| alive(sign)).map(|(&(node, _), _)| node).collect()
+    /// The connection is gone, and with it what it told.
+    pub fn lost(&self, connection: ConnectionNumber, now: Instant) {
+        let mut signs = self.lock();
+        let gone: Vec<NodeId> =
+            signs.open.keys().filter(|(_, from)| *from == connection).map(|&(node, _)| node).collect();
+        signs.open.retain(|&(_, from), _| from != connection);
+        signs.lost.extend(gone.iter().map(|&node| (node, now)));
+        drop(signs);
+        if !gone.is_empty() {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The presence of the registered nodes. One that has not been heard of since this server started counts as silent
+    /// since then, and not as one that only reconnects.
+    pub fn heard(&self, registered: impl IntoIterator<Item = NodeId>, now: Instant) -> Heard {
+        let mut signs = self.lock();
+        let running_ms = milliseconds(now.saturating_duration_since(self.started));
+        let never = Presence::Silent { silent_ms: running_ms.saturating_add(Limits::default().reconnect_ms) };
+        let heard: Heard =
+            registered.into_iter().map(|node| (node, signs.presence(node, now).unwrap_or(never))).collect();
+        signs.lost.retain(|node, _| heard.nodes().contains_key(node));
+        heard
+    }
+
+    /// Counts the moments at which a node came to life or was lost. That the time of one ran out is not among them.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How many such moments there were.
+    pub fn change_count(&self) -> u64 {
+        *self.changes.borrow()
     }
 
     /// Watches that wait for news.
     pub fn pending_watches(&self) -> u32 {
-        self.lock().values().map(|sign| sign.pending_watches).sum()
+        self.lock().open.values().map(|sign| sign.pending_watches).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(NodeId, ConnectionNumber), Sign>> {
+    fn lock(&self) -> MutexGuard<'_, Signs> {
         self.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Signs {
+    /// `None` if the node has not been heard of.
+    fn presence(&self, node: NodeId, now: Instant) -> Option<Presence> {
+        let every = (node, ConnectionNumber(0))..=(node, ConnectionNumber(u64::MAX));
+        let mut last = self.lost.get(&node).copied();
+        for (_, sign) in self.open.range(every) {
+            if sign.pending_watches > 0 || now.saturating_duration_since(sign.last) <= GRACE {
+                return Some(Presence::Alive);
+            }
+            last = last.max(Some(sign.last));
+        }
+        last.map(|last| Presence::Silent { silent_ms: milliseconds(now.saturating_duration_since(last)) })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A watch that is pending.
@@ -81,7 +150,7 @@ impl Drop for WatchGuard {
     fn drop(&mut self) {
         let now = Instant::now();
         // Nothing to do if the connection was lost first.
-        if let Some(sign) = self.liveness.lock().get_mut(&(self.node, self.connection)) {
+        if let Some(sign) = self.liveness.lock().open.get_mut(&(self.node, self.connection)) {
             sign.pending_watches -= 1;
             sign.last = sign.last.max(now);
         }
@@ -96,40 +165,74 @@ mod tests {
     const FIRST: ConnectionNumber = ConnectionNumber(1);
     const SECOND: ConnectionNumber = ConnectionNumber(2);
 
+    fn presence(liveness: &Liveness, now: Instant) -> Presence {
+        liveness.heard([NODE], now).nodes()[&NODE]
+    }
+
+    fn silent(silent_ms: u64) -> Presence {
+        Presence::Silent { silent_ms }
+    }
+
     #[test]
     fn a_sign_of_life_fades() {
-        let liveness = Liveness::default();
         let start = Instant::now();
-        liveness.heard(NODE, FIRST, start);
-        assert_eq!(liveness.live(start + GRACE), BTreeSet::from([NODE]));
-        assert_eq!(liveness.live(start + GRACE + Duration::from_millis(1)), BTreeSet::new());
+        let liveness = Liveness::new(start);
+        liveness.heard_of(NODE, FIRST, start);
+        assert_eq!(presence(&liveness, start + GRACE), Presence::Alive);
+        assert_eq!(presence(&liveness, start + GRACE + Duration::from_millis(1)), silent(3001));
     }
 
     #[test]
     fn a_pending_watch_keeps_a_node_alive() {
-        let liveness = Liveness::default();
         let start = Instant::now();
+        let liveness = Liveness::new(start);
         let later = start + Duration::from_secs(100);
         let guard = liveness.watching(NODE, FIRST, start);
-        assert_eq!(liveness.live(later), BTreeSet::from([NODE]));
+        assert_eq!(presence(&liveness, later), Presence::Alive);
         assert_eq!(liveness.pending_watches(), 1);
         drop(guard);
         assert_eq!(liveness.pending_watches(), 0);
-        assert_eq!(liveness.live(Instant::now()), BTreeSet::from([NODE]), "alive for a while after the answer");
-        assert_eq!(liveness.live(later), BTreeSet::new());
+        assert_eq!(presence(&liveness, Instant::now()), Presence::Alive, "alive for a while after the answer");
+        assert!(matches!(presence(&liveness, later), Presence::Silent { .. }));
     }
 
     #[test]
     fn a_lost_connection_takes_its_signs_along() {
-        let liveness = Liveness::default();
         let now = Instant::now();
+        let later = now + Duration::from_millis(700);
+        let liveness = Liveness::new(now);
         let guard = liveness.watching(NODE, FIRST, now);
-        liveness.heard(NODE, SECOND, now);
-        liveness.lost(FIRST);
-        assert_eq!(liveness.live(now), BTreeSet::from([NODE]), "the second connection still tells of it");
-        liveness.lost(SECOND);
-        assert_eq!(liveness.live(now), BTreeSet::new());
+        liveness.heard_of(NODE, SECOND, now);
+        liveness.lost(FIRST, now);
+        assert_eq!(presence(&liveness, now), Presence::Alive, "the second connection still tells of it");
+        liveness.lost(SECOND, now);
+        assert_eq!(presence(&liveness, later), silent(700));
         drop(guard);
-        assert_eq!(liveness.live(now), BTreeSet::new(), "a late end of a watch is no sign of life");
+        assert_eq!(presence(&liveness, later), silent(700), "a late end of a watch is no sign of life");
+    }
+
+    #[test]
+    fn a_node_never_heard_of_is_silent_since_the_start() {
+        let start = Instant::now();
+        let liveness = Liveness::new(start);
+        assert_eq!(presence(&liveness, start + Duration::from_secs(5)), silent(8000));
+    }
+
+    #[test]
+    fn coming_and_going_is_counted_and_forgotten_with_the_node() {
+        let now = Instant::now();
+        let liveness = Liveness::new(now);
+        liveness.heard_of(NODE, FIRST, now);
+        liveness.heard_of(NODE, FIRST, now);
+        let guard = liveness.watching(NODE, SECOND, now);
+        assert_eq!(liveness.change_count(), 1, "it was alive already");
+        drop(guard);
+        liveness.lost(FIRST, now);
+        assert_eq!(liveness.change_count(), 2);
+        liveness.lost(FIRST, now);
+        assert_eq!(liveness.change_count(), 2, "nothing was lost with it");
+        liveness.lost(SECOND, now);
+        liveness.heard([], now);
+        assert!(liveness.lock().lost.is_empty(), "what is not registered is not kept");
     }
 }

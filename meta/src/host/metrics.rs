@@ -29,8 +29,16 @@ pub struct Gauges {
     pub tables: u64,
     /// Partitions of all tables.
     pub partitions: u64,
-    /// Partitions with every member alive and sound.
+    /// Partitions with all members, every one alive and sound.
     pub healthy_partitions: u64,
+    /// Partitions that are not healthy, but served or about to be.
+    pub degraded_partitions: u64,
+    /// Partitions without a live member that could serve.
+    pub unavailable_partitions: u64,
+    /// Learners that primaries are asked to teach now.
+    pub additions_asked: u64,
+    /// Copies that nodes are asked to remove now.
+    pub removals_asked: u64,
     /// Watches that wait for news.
     pub pending_watches: u64,
 }
@@ -54,7 +62,11 @@ impl Metrics {
             ("live_nodes", "registered storage nodes heard of lately", gauges.live_nodes),
             ("tables", "tables", gauges.tables),
             ("partitions", "partitions of all tables", gauges.partitions),
-            ("healthy_partitions", "partitions with every member alive and sound", gauges.healthy_partitions),
+            ("healthy_partitions", "partitions with all members alive and sound", gauges.healthy_partitions),
+            ("degraded_partitions", "partitions not healthy, but served or about to be", gauges.degraded_partitions),
+            ("unavailable_partitions", "partitions no live member can serve", gauges.unavailable_partitions),
+            ("additions_asked", "learners that primaries are asked to teach now", gauges.additions_asked),
+            ("removals_asked", "copies that nodes are asked to remove now", gauges.removals_asked),
             ("pending_watches", "watches that wait for news", gauges.pending_watches),
         ];
         for (name, help, value) in values {

@@ -3,12 +3,13 @@
 //! ```text
 //! QUIC streams -> service -> handlers -> group (Raft) -> log_store -> store (redb)
 //!                               |           \-> state_machine -> core::apply
-//!                               \-> liveness
+//!                               |-> liveness -> planner -> core::guardian
 //! ```
 //!
-//! It must never change the state but through the group, and never let liveness decide about configurations.
+//! It must never change the state but through the group, and never let liveness decide about configurations: what the
+//! planner asks for, primaries propose.
 //!
-//! Reading order: [`server`], [`service`], [`handlers`], [`group`], [`store`].
+//! Reading order: [`server`], [`service`], [`handlers`], [`planner`], [`group`], [`store`].
 // Clocks and threads are banned by clippy.toml for the sake of the core; here they belong.
 #![allow(clippy::disallowed_methods)]
 
@@ -19,6 +20,8 @@ pub mod handlers;
 pub mod liveness;
 pub mod log_store;
 pub mod metrics;
+mod operators;
+pub mod planner;
 pub mod server;
 pub mod service;
 pub mod state_machine;

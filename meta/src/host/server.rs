@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pegasus_rpc::{Alpn, Endpoint, EndpointOptions, Identity, IdentityError, Role, RpcError, Runtime};
 use pegasus_wire::ClusterId;
@@ -22,6 +22,7 @@ use super::group::{Group, StartError};
 use super::handlers::Service;
 use super::liveness::Liveness;
 use super::metrics::Metrics;
+use super::planner::Planner;
 use super::service;
 
 /// A meta server that serves.
@@ -89,15 +90,19 @@ impl Server {
             }
         };
         let (stop, stopping) = watch::channel(false);
+        let liveness = Liveness::new(Instant::now());
+        let planner = Planner::new(config.guardian.limits(), liveness.clone());
         let service = Service {
             group,
-            liveness: Liveness::default(),
+            liveness,
+            planner,
             metrics: Arc::new(Metrics::default()),
             address: endpoint.local_address(),
             stopping,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(admin::serve(service.clone(), listener));
+        tasks.spawn(service.planner.clone().run(service.group.clone(), service.stopping.clone()));
         tasks.spawn(service::serve(service.clone(), endpoint.clone()));
         Ok(Server { service, endpoint, admin_address, stop, tasks })
     }

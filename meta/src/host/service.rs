@@ -9,7 +9,7 @@
 //! When a stream or its connection is lost its requests are dropped; commands already handed to the group go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pegasus_rpc::{Connection, Endpoint, FrameReader, Outbox, Runtime};
 use pegasus_wire::Frame;
@@ -32,7 +32,11 @@ pub async fn serve(service: Service, endpoint: Endpoint) {
         };
         let Some(connection) = connection else { break };
         number += 1;
-        let caller = Caller { role: connection.peer_role(), connection: ConnectionNumber(number) };
+        let caller = Caller {
+            role: connection.peer_role(),
+            connection: ConnectionNumber(number),
+            peer: connection.remote_address(),
+        };
         let runtime = endpoint.runtime().clone();
         connections.spawn(serve_connection(service.clone(), runtime, connection, caller));
     }
@@ -58,7 +62,7 @@ async fn serve_connection(service: Service, runtime: Runtime, connection: Connec
         streams.abort_all();
     }
     while streams.join_next().await.is_some() {}
-    service.liveness.lost(caller.connection);
+    service.liveness.lost(caller.connection, Instant::now());
     if !connection.is_closed() {
         // The service stops. The last answers are on their way; the peer closes once it has them.
         tokio::time::timeout(LINGER, connection.closed()).await.ok();

@@ -19,20 +19,33 @@ use crate::core::{State, apply};
 
 /// The applied state, shared with those who read it.
 pub struct Applied {
-    state: RwLock<State>,
+    current: RwLock<Current>,
     revision: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
+}
+
+/// A state, and how many times this process has changed it.
+struct Current {
+    state: State,
+    changes: u64,
 }
 
 impl Applied {
     fn new(state: State) -> Applied {
-        let (revision, _) = watch::channel(state.revision());
-        Applied { state: RwLock::new(state), revision }
+        let (revision, changes) = (watch::Sender::new(state.revision()), watch::Sender::new(0));
+        Applied { current: RwLock::new(Current { state, changes: 0 }), revision, changes }
     }
 
     /// Looks at the state. `look` must be short: commands wait for it.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.read_numbered(|state, _| look(state))
+    }
+
+    /// Looks at the state and its number of changes. `look` must be short: commands wait for it.
+    pub fn read_numbered<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
         // A panic while the lock was held would have been in `apply`, which never panics half way.
-        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        look(&current.state, current.changes)
     }
 
     /// Tells when [`State::revision`] has moved.
@@ -40,12 +53,19 @@ impl Applied {
         self.revision.subscribe()
     }
 
+    /// Tells when something was applied, whether or not the revision moved.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut state);
-        let revision = state.revision();
-        drop(state);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut current.state);
+        current.changes += 1;
+        let (revision, changes) = (current.state.revision(), current.changes);
+        drop(current);
         self.revision.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
+        self.changes.send_replace(changes);
         result
     }
 }

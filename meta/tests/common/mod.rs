@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pegasus_meta::host::config::TlsConfig;
+use pegasus_meta::host::config::{GuardianConfig, TlsConfig};
 use pegasus_meta::host::{Config, Server};
 use pegasus_rpc::{Alpn, Authority, Channel, Connection, Endpoint, Identity, Role, Runtime};
 use pegasus_wire::messages::control;
@@ -48,6 +48,7 @@ impl Place {
                 key: self.path().join("meta.key"),
                 ca: self.path().join("ca.crt"),
             },
+            guardian: GuardianConfig::default(),
         }
     }
 
@@ -96,7 +97,13 @@ impl Caller {
 
     /// Registers a node that listens at this port and holds nothing.
     pub async fn register(&self, node: u64, port: u16) -> ClusterId {
-        let answer = call!(self, REGISTER_NODE, registration(node, port));
+        self.register_with(node, port, &[]).await
+    }
+
+    /// Registers a node with what it holds.
+    pub async fn register_with(&self, node: u64, port: u16, replicas: &[control::ReplicaReport]) -> ClusterId {
+        let message = control::RegisterNode { replicas: replicas.to_vec(), ..registration(node, port) };
+        let answer = call!(self, REGISTER_NODE, message);
         assert_eq!(answer.header.status, Status::Ok, "{:?}", answer.error());
         answer.decode::<control::Registered>().unwrap().cluster
     }
