@@ -3,135 +3,130 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pegasus_replication::{AppendRecord, AppendToken, RecordKind};
+use pegasus_replication::{AppendRecord, AppendToken};
+use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, Mutation};
 
-use crate::options::HostBug;
+use crate::log_view::LogView;
 
 /// Most keys a partition has in a simulation.
 pub(crate) const KEYS_MAX: usize = 4;
 
-/// The durable log of one copy as recovery would find it now: one record per decree, voided ones gone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LogView {
-    records: Vec<Mutation>,
-    pub(crate) committed: Decree,
-}
-
-/// What a record did to a view.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// The mutation at this decree is the record's now.
-    Written,
-    /// Nothing, an equal or higher ballot was there.
-    Superseded,
-    /// This decree and all after it are gone.
-    Dropped(Decree),
-    /// The record does not continue the log.
-    Gap,
-}
-
-impl LogView {
-    /// One more record is durable.
-    pub(crate) fn absorb(&mut self, record: &AppendRecord, bug: Option<HostBug>) -> Change {
-        self.committed = self.committed.max(record.committed);
-        let RecordKind::Mutation(kind) = record.kind else {
-            return self.drop_stale(record.decree, record.ballot);
-        };
-        let mutation = Mutation {
-            ballot: record.ballot,
-            decree: record.decree,
-            timestamp_micros: record.timestamp_micros,
-            kind,
-            payload: record.payload.clone(),
-        };
-        let (index, length) = ((record.decree.0 - 1) as usize, self.records.len());
-        match self.records.get_mut(index) {
-            Some(known) if known.ballot > mutation.ballot => Change::Superseded,
-            Some(known) => {
-                *known = mutation;
-                let stale = self.records.get(index + 1).is_some_and(|next| next.ballot < record.ballot);
-                if stale && bug == Some(HostBug::MutationVoidsTail) {
-                    return self.drop_stale(record.decree.next(), record.ballot);
-                }
-                Change::Written
-            }
-            None if index == length => {
-                self.records.push(mutation);
-                Change::Written
-            }
-            None => Change::Gap,
-        }
-    }
-
-    fn drop_stale(&mut self, from: Decree, ballot: Ballot) -> Change {
-        let start = (from.0 - 1) as usize;
-        let kept = self.records.iter().skip(start).take_while(|record| record.ballot >= ballot).count();
-        if start + kept >= self.records.len() {
-            return Change::Superseded;
-        }
-        self.records.truncate(start + kept);
-        Change::Dropped(Decree((start + kept + 1) as u64))
-    }
-
-    pub(crate) fn last(&self) -> Decree {
-        Decree(self.records.len() as u64)
-    }
-
-    pub(crate) fn get(&self, decree: Decree) -> Option<&Mutation> {
-        self.records.get((decree.0 as usize).checked_sub(1)?)
-    }
-
-    pub(crate) fn beyond(&self, decree: Decree) -> &[Mutation] {
-        &self.records[(decree.0 as usize).min(self.records.len())..]
-    }
+/// What a key holds: the number of the operation that wrote it and the value; 0 for no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// 0: no row.
+    pub(crate) value: u64,
+    /// What wrote it, or removed it.
+    pub(crate) decree: Decree,
 }
 
 /// The rows of one copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) applied: Decree,
-    /// Value and the decree that wrote it.
-    pub(crate) rows: [(u64, Decree); KEYS_MAX],
+    pub(crate) rows: [Row; KEYS_MAX],
 }
 
 impl Table {
     pub(crate) fn apply(&mut self, mutation: &Mutation) {
         self.applied = mutation.decree;
-        if let Some((key, value)) = decode_write(&mutation.payload) {
-            self.rows[key] = (value, mutation.decree);
+        if let Some(write) = Write::decode(&mutation.payload) {
+            self.rows[write.key] = Row { value: write.value, decree: mutation.decree };
         }
+    }
+}
+
+/// A client's write as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) key: usize,
+    /// The operation it belongs to; no two have the same.
+    pub(crate) operation: u64,
+    /// 0 removes the row.
+    pub(crate) value: u64,
+}
+
+impl Write {
+    /// The payload, with filler to make sizes differ.
+    pub(crate) fn encode(self, filler: usize) -> Bytes {
+        let mut payload = Vec::with_capacity(17 + filler);
+        payload.push(self.key as u8);
+        payload.extend_from_slice(&self.operation.to_le_bytes());
+        payload.extend_from_slice(&self.value.to_le_bytes());
+        payload.resize(17 + filler, 0);
+        payload.into()
+    }
+
+    /// The reverse; `None` for the payload of an empty mutation.
+    pub(crate) fn decode(payload: &[u8]) -> Option<Write> {
+        let number = |from: usize| Some(u64::from_le_bytes(payload.get(from..from + 8)?.try_into().ok()?));
+        Some(Write { key: usize::from(*payload.first()?), operation: number(1)?, value: number(9)? })
     }
 }
 
 /// What one copy has on disk.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyDisk {
+    /// Names the copy among those this node had of the partition.
+    pub(crate) incarnation: u64,
     pub(crate) descriptor: Configuration,
+    /// What the descriptor says of the copy.
+    pub(crate) state: ReplicaState,
+    /// Boot id of the machine when the copy was last known to be whole.
+    pub(crate) boot: u64,
+    /// What a restart of the process finds.
     pub(crate) view: LogView,
+    /// What a restart of the machine finds at least; only where that may be less.
+    pub(crate) synced: Option<LogView>,
     /// What the table would be after a crash.
     pub(crate) flushed: Table,
 }
 
-/// The log of a node: what was handed to it and is not durable yet, in order, over all partitions.
+impl CopyDisk {
+    /// What the copy is worth in this run of the machine. Under `written` durability it may have lost what it
+    /// acknowledged if the machine was started since; under the assignment nothing was acknowledged.
+    pub(crate) fn state_at(&self, boot: u64) -> ReplicaState {
+        let fresh = self.synced.is_none() || self.boot == boot || self.descriptor.ballot <= Ballot::ASSIGNMENT;
+        if self.state == ReplicaState::Whole && !fresh { ReplicaState::Uncertain } else { self.state }
+    }
+}
+
+/// One record on its way to the disk, or on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) partition: usize,
+    pub(crate) incarnation: u64,
+    pub(crate) token: AppendToken,
+    pub(crate) record: AppendRecord,
+}
+
+/// The log of a node, over all partitions, beyond what is in the views.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeLog {
-    pub(crate) pending: VecDeque<(usize, AppendToken, AppendRecord)>,
-    /// Records in the write that is under way.
+    /// Handed to it and not confirmed, in order.
+    pub(crate) pending: VecDeque<Pending>,
+    /// How many of these are in the write that is under way.
     pub(crate) writing: usize,
+    /// True after a failed write: it takes nothing more.
+    pub(crate) closed: bool,
+    /// Written and confirmed under `written` durability, and not synced.
+    pub(crate) unsynced: VecDeque<Pending>,
+    /// Not confirmed at the last crash and cut off since, but still on the disk behind the end of the log.
+    pub(crate) cut_tail: Vec<Pending>,
+    /// The same of the crash before.
+    pub(crate) old_tail: Vec<Pending>,
 }
 
-/// A client's write as a payload: key, value, and filler to make sizes differ.
-pub(crate) fn encode_write(key: usize, value: u64, filler: usize) -> Bytes {
-    let mut payload = Vec::with_capacity(9 + filler);
-    payload.push(key as u8);
-    payload.extend_from_slice(&value.to_le_bytes());
-    payload.resize(9 + filler, 0);
-    payload.into()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Key and value of a payload.
-pub(crate) fn decode_write(payload: &[u8]) -> Option<(usize, u64)> {
-    let value: [u8; 8] = payload.get(1..9)?.try_into().ok()?;
-    Some((payload[0] as usize, u64::from_le_bytes(value)))
+    #[test]
+    fn writes_round_trip() {
+        let write = Write { key: 2, operation: 77, value: u64::MAX };
+        assert_eq!(Write::decode(&write.encode(0)), Some(write));
+        assert_eq!(Write::decode(&write.encode(9)), Some(write));
+        assert_eq!(Write::decode(&[]), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! What a run looks like. Drawn from the seed, so that seeds differ in kind and not only in order.
 
-use pegasus_replication::{Replica, ReplicaLimits};
+use pegasus_replication::{Replica, ReplicaLimits, Timing};
+use pegasus_wire::Durability;
 
 use crate::random::Random;
 
@@ -14,6 +15,24 @@ pub enum HostBug {
     /// At recovery a mutation of a higher ballot voids not only the record of its own decree but every later one of
     /// a lower ballot.
     MutationVoidsTail,
+    /// The times are not checked: the grace period is as long as the lease, and shorter under drift.
+    GraceShorterThanLease,
+    /// Requests are admitted by a reading of the clock taken at the last tick.
+    LeaseOldClock,
+    /// A row that was read when the primary had become a secondary is answered with.
+    ReadAfterRole,
+    /// Among copies that may have lost something, the longest log wins, whatever its ballot.
+    LongestLogWins,
+    /// The log drops what is applied, also where the table would not have it after a crash.
+    LogCollectedTooEarly,
+    /// A failed sync is tried again, and believed when it succeeds.
+    RetriedSyncBelieved,
+    /// What was cut off the log at a restart is found again at the next one.
+    CutTailRevived,
+    /// A check that fails is answered at once, also when it failed because of a write that is not committed.
+    FailedCheckAnsweredEarly,
+    /// Under `written` durability a descriptor becomes durable before what was logged earlier.
+    DescriptorBeforeLog,
 }
 
 /// What is planted in every replica and host of a run.
@@ -25,73 +44,219 @@ pub struct Planted {
     pub host: Option<HostBug>,
 }
 
+/// Something that breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process is killed and started again.
+    Crash,
+    /// All processes are.
+    CrashAll,
+    /// A machine loses power.
+    PowerLoss,
+    /// All machines do.
+    PowerLossAll,
+    /// A process is stopped for a while and then goes on.
+    Freeze,
+    /// A node does everything slowly for a while.
+    Slow,
+    /// The streams between two nodes break.
+    BreakStreams,
+    /// Nothing passes between two nodes.
+    CutLink,
+    /// Nothing passes from one node to another.
+    CutOneWay,
+    /// One node reaches no other node.
+    Isolate,
+    /// What is on the way between two nodes is late.
+    StallLink,
+    /// No meta server answers.
+    MetaDown,
+    /// One node does not reach the meta service.
+    MetaUnreachable,
+    /// A primary is asked to hand over.
+    HandOver,
+    /// A sync fails; the log of that node is closed until it restarts.
+    FailedSync,
+    /// A process is killed, and finds a copy damaged when it starts again.
+    Damage,
+    /// A process is killed, and finds a copy gone when it starts again.
+    LostCopy,
+    /// A node loses its directory, and with it its name.
+    Wipe,
+    /// A process is asked to stop, and started again.
+    Stop,
+    /// A clock runs at another rate.
+    ClockTurns,
+    /// An operator makes one member the only one, though nothing is wrong with the others.
+    Force,
+}
+
+impl Fault {
+    /// All of them, each as often as it should be drawn.
+    pub const USUAL: &'static [Fault] = &[
+        Fault::Crash,
+        Fault::Crash,
+        Fault::Crash,
+        Fault::CrashAll,
+        Fault::PowerLoss,
+        Fault::PowerLossAll,
+        Fault::Freeze,
+        Fault::Freeze,
+        Fault::Freeze,
+        Fault::Slow,
+        Fault::BreakStreams,
+        Fault::BreakStreams,
+        Fault::CutLink,
+        Fault::CutLink,
+        Fault::CutOneWay,
+        Fault::CutOneWay,
+        Fault::Isolate,
+        Fault::StallLink,
+        Fault::MetaDown,
+        Fault::MetaUnreachable,
+        Fault::HandOver,
+        Fault::FailedSync,
+        Fault::Damage,
+        Fault::LostCopy,
+        Fault::Wipe,
+        Fault::Stop,
+        Fault::ClockTurns,
+        Fault::Force,
+    ];
+}
+
 /// Knobs of one run. Times are in microseconds of simulated time.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Nodes in the cluster; every partition has a member on each of the first `members`.
-    pub nodes: usize,
-    /// Members of each partition.
-    pub members: usize,
-    /// Partitions.
-    pub partitions: usize,
+pub(crate) struct Options {
+    /// Nodes in the cluster; at least as many as replicas.
+    pub(crate) nodes: usize,
+    /// Members that a whole partition has.
+    pub(crate) replicas: usize,
+    /// Partitions; a power of two.
+    pub(crate) partitions: usize,
+    /// When a member may acknowledge.
+    pub(crate) durability: Durability,
     /// Clients.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Keys in each partition.
-    pub keys: usize,
+    pub(crate) keys: usize,
     /// Longest pause of a client between two requests.
-    pub think_micros_max: u64,
+    pub(crate) think_micros_max: u64,
+    /// Of a thousand requests, how many are reads; the others are writes.
+    pub(crate) reads_permille: u64,
+    /// Of a thousand writes, how many are made only if the row is as expected.
+    pub(crate) checks_permille: u64,
+    /// Of a thousand requests, how many go to a node that was primary before, or to any.
+    pub(crate) stale_routes_permille: u64,
     /// How long things are broken.
-    pub chaos_micros: u64,
+    pub(crate) chaos_micros: u64,
     /// Longest pause between two faults; 0: no faults.
-    pub fault_pause_micros_max: u64,
+    pub(crate) fault_pause_micros_max: u64,
+    /// What breaks; drawn from evenly.
+    pub(crate) faults: Vec<Fault>,
+    /// Longest duration of what lasts for a while: short, medium, long.
+    pub(crate) outage_micros_max: [u64; 3],
     /// Network latency, usually.
-    pub latency_micros_max: u64,
+    pub(crate) latency_micros_max: u64,
     /// How many messages in a thousand take up to a hundred times as long.
-    pub slow_messages_permille: u64,
+    pub(crate) slow_messages_permille: u64,
+    /// How many beacons, requests, proposals and answers in a thousand are lost.
+    pub(crate) lost_calls_permille: u64,
     /// Time of a log write, at most.
-    pub log_micros_max: u64,
+    pub(crate) log_micros_max: u64,
     /// Time of a descriptor store, at most.
-    pub descriptor_micros_max: u64,
+    pub(crate) descriptor_micros_max: u64,
+    /// Time to bring a checkpoint over, at most.
+    pub(crate) checkpoint_micros_max: u64,
     /// How many applies in a thousand go to a slow pool.
-    pub slow_apply_permille: u64,
-    /// How many log writes in a hundred thousand fail for good.
-    pub failed_writes_per_100k: u64,
-    /// True if the meta service moves primaries by force. Without leases the old primary may then serve stale reads
-    /// for a while, so reads are judged only where they are served under the newest ballot.
-    pub moves: bool,
-    /// Bounds of the replicas.
-    pub limits: ReplicaLimits,
+    pub(crate) slow_apply_permille: u64,
+    /// How many ticks in a thousand flush a table.
+    pub(crate) flush_permille: u64,
+    /// How many ticks in a thousand collect a log.
+    pub(crate) collect_permille: u64,
+    /// Pause between two ticks of a host.
+    pub(crate) tick_micros: u64,
+    /// How long the place of a member that is away is kept.
+    pub(crate) return_micros: u64,
+    /// Bounds and times of the replicas.
+    pub(crate) limits: ReplicaLimits,
     /// What is planted.
-    pub planted: Planted,
+    pub(crate) planted: Planted,
 }
 
 impl Options {
     /// The options of a seed.
-    pub fn from_seed(random: &mut Random) -> Options {
-        let members = [3, 3, 3, 2, 1][random.index(5)];
+    pub(crate) fn from_seed(random: &mut Random) -> Options {
+        let replicas = [3, 3, 3, 3, 2, 1][random.index(6)];
+        let nodes = random.range(3, 5) as usize;
+        let timing = timing(random);
+        let lease = timing.lease_micros;
         let limits = ReplicaLimits {
             window_mutations_max: random.range(2, 40) as usize,
-            window_bytes_max: random.range(64, 4096),
-            flight_bytes_max: random.range(16, 4096),
+            window_bytes_max: random.range(64, 8192),
+            flight_bytes_max: random.range(32, 8192),
+            timing,
+            min_members: [2, 2, 2, 1, 3][random.index(5)],
+            learners_max: random.range(1, 2) as usize,
         };
         Options {
-            nodes: 3,
-            members,
-            partitions: random.range(1, 3) as usize,
-            clients: random.range(1, 6) as usize,
+            nodes,
+            replicas,
+            partitions: [1, 1, 2, 2, 4][random.index(5)],
+            durability: [Durability::Synced, Durability::Synced, Durability::Written][random.index(3)],
+            clients: random.range(2, 8) as usize,
             keys: random.range(1, 3) as usize,
-            think_micros_max: [2_000, 10_000, 40_000][random.index(3)],
-            chaos_micros: random.range(500_000, 2_500_000),
-            fault_pause_micros_max: [0, 50_000, 200_000, 200_000, 600_000][random.index(5)],
-            latency_micros_max: [300, 2_000, 10_000][random.index(3)],
+            think_micros_max: lease / [100, 20, 5][random.index(3)],
+            reads_permille: [100, 300, 600][random.index(3)],
+            checks_permille: [0, 200, 500][random.index(3)],
+            stale_routes_permille: [20, 100, 300][random.index(3)],
+            chaos_micros: lease * random.range(10, 50),
+            fault_pause_micros_max: lease * [0, 1, 2, 2, 5, 5, 10][random.index(7)],
+            faults: faults(random),
+            outage_micros_max: [lease / 4, 2 * lease, 8 * lease],
+            latency_micros_max: lease / [400, 100, 30][random.index(3)],
             slow_messages_permille: [0, 0, 5, 30][random.index(4)],
-            log_micros_max: [200, 2_000, 20_000][random.index(3)],
-            descriptor_micros_max: [1_000, 20_000, 100_000][random.index(3)],
+            lost_calls_permille: [0, 10, 60][random.index(3)],
+            log_micros_max: lease / [1000, 100, 20][random.index(3)],
+            descriptor_micros_max: lease / [200, 50, 10][random.index(3)],
+            checkpoint_micros_max: lease / [20, 2, 1][random.index(3)],
             slow_apply_permille: [0, 20, 300][random.index(3)],
-            failed_writes_per_100k: [0, 0, 20][random.index(3)],
-            moves: random.permille(250),
+            flush_permille: [20, 200, 600][random.index(3)],
+            collect_permille: [0, 20, 300][random.index(3)],
+            tick_micros: lease / 20,
+            return_micros: lease * [0, 2, 20][random.index(3)],
             limits,
             planted: Planted::default(),
         }
     }
+
+    /// The longest a client waits for an answer before it takes the outcome for unknown.
+    pub(crate) fn patience_micros(&self) -> u64 {
+        3 * self.limits.timing.lease_micros
+    }
+}
+
+/// Times in the proportions of a real cluster, a few times shorter; in half of the runs with the least grace period
+/// that is safe.
+fn timing(random: &mut Random) -> Timing {
+    let lease_micros = [100_000, 200_000, 400_000][random.index(3)];
+    let drift_permille = [50, 50, 20][random.index(3)];
+    let least = lease_micros * (1000 + drift_permille) / (1000 - drift_permille) + 1;
+    let timing = Timing {
+        beacon_interval_micros: lease_micros / [2, 4, 4, 8][random.index(4)],
+        lease_micros,
+        grace_micros: [least, lease_micros * 3 / 2][random.index(2)],
+        prepare_timeout_micros: lease_micros * [1, 1, 2][random.index(3)],
+        drift_permille,
+    };
+    timing.validate().expect("these times are safe");
+    timing
+}
+
+/// Every kind of fault, or a few kinds often.
+fn faults(random: &mut Random) -> Vec<Fault> {
+    if random.permille(500) {
+        return Fault::USUAL.to_vec();
+    }
+    (0..random.range(1, 4)).map(|_| Fault::USUAL[random.index(Fault::USUAL.len())]).collect()
 }

@@ -2,18 +2,18 @@
 
 /// A small generator (splitmix64). Its numbers are part of what a seed means, so it is not exchanged for another.
 #[derive(Clone, Debug)]
-pub struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
     /// The generator of a seed.
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random { state: seed ^ 0x5851_F42D_4C95_7F2D }
     }
 
     /// The next 64 bits.
-    pub fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,18 +22,18 @@ impl Random {
     }
 
     /// A number from `low` up to and with `high`.
-    pub fn range(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn range(&mut self, low: u64, high: u64) -> u64 {
         debug_assert!(low <= high);
         low + self.draw() % (high - low + 1)
     }
 
     /// An index below `length`, which is not zero.
-    pub fn index(&mut self, length: usize) -> usize {
+    pub(crate) fn index(&mut self, length: usize) -> usize {
         (self.draw() % length as u64) as usize
     }
 
     /// True this many times in a thousand.
-    pub fn permille(&mut self, chances: u64) -> bool {
+    pub(crate) fn permille(&mut self, chances: u64) -> bool {
         self.draw() % 1000 < chances
     }
 }

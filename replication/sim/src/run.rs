@@ -3,21 +3,27 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pegasus_wire::Status;
+use pegasus_wire::Decree;
 
 use crate::options::{Options, Planted};
+use crate::profile::Profile;
 use crate::random::Random;
+use crate::statistics::Statistics;
 use crate::trace::Trace;
-use crate::world::{Statistics, World};
+use crate::world::World;
 
-/// How long a healed cluster may take to serve and converge, microseconds of simulated time.
-const LIVENESS_MICROS: u64 = 30_000_000;
-/// How long it is looked at between two questions whether it has.
-const LOOK_MICROS: u64 = 250_000;
+/// How long a healed cluster may take to serve and converge, in leases.
+const LIVENESS_LEASES: u64 = 150;
+/// How long an operator waits before he looks at what is stuck, in leases.
+const OPERATOR_LEASES: u64 = 20;
+/// Steps that the check of one key's history may take.
+const HISTORY_STEPS_MAX: u64 = 200_000;
 
 /// What was found, and what led to it.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// The kind of run.
+    pub profile: Profile,
     /// The seed that finds it again.
     pub seed: u64,
     /// What must not be.
@@ -31,20 +37,21 @@ impl fmt::Display for Failure {
         for line in &self.trace {
             writeln!(out, "{line}")?;
         }
-        writeln!(out, "seed {}: {}", self.seed, self.violation)?;
-        write!(out, "replay: cargo run -p pegasus-sim -- --seed {} --trace", self.seed)
+        let Failure { profile, seed, violation, .. } = self;
+        writeln!(out, "seed {seed}: {violation}")?;
+        write!(out, "replay: cargo run -p pegasus-sim -- --profile {profile} --seed {seed} --trace")
     }
 }
 
-/// Runs a seed with the options it stands for, with or without something planted.
-pub fn run_seed(seed: u64, planted: Planted, trace: bool) -> Result<Statistics, Box<Failure>> {
+/// Runs a seed, with or without something planted.
+///
+/// # Errors
+/// What was found.
+pub fn run_seed(profile: Profile, seed: u64, planted: Planted, trace: bool) -> Result<Statistics, Box<Failure>> {
     let mut random = Random::new(seed);
-    let options = Options { planted, ..Options::from_seed(&mut random) };
-    run_options(seed, options, random, trace)
-}
-
-/// Runs a seed with chosen options; `random` goes on from where the options were drawn.
-pub fn run_options(seed: u64, options: Options, random: Random, trace: bool) -> Result<Statistics, Box<Failure>> {
+    let mut options = Options::from_seed(&mut random);
+    profile.shape(&mut options);
+    options.planted = planted;
     let mut world = World::new(options, random, Trace::new(trace));
     // A replica that finds its own invariants broken panics; that is a finding like any other.
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
@@ -54,7 +61,7 @@ pub fn run_options(seed: u64, options: Options, random: Random, trace: bool) -> 
     };
     match violation {
         None => Ok(world.statistics),
-        Some(violation) => Err(Box::new(Failure { seed, violation, trace: world.trace.into_lines() })),
+        Some(violation) => Err(Box::new(Failure { profile, seed, violation, trace: world.trace.into_lines() })),
     }
 }
 
@@ -65,12 +72,14 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 impl World {
     fn run(&mut self) {
-        let chaos = self.options.chaos_micros;
+        let (chaos, lease) = (self.options.chaos_micros, self.options.limits.timing.lease_micros);
         self.run_until(chaos);
-        let deadline = chaos + LIVENESS_MICROS;
+        let deadline = chaos + LIVENESS_LEASES * lease;
         self.run_while("every partition takes writes again", deadline, |world| !world.has_recovered());
+        self.run_while("every partition has all its members", deadline, |world| !world.is_whole());
         self.busy = false;
         self.run_while("all copies are equal", deadline, |world| !world.has_converged());
+        self.check_history();
     }
 
     /// Runs on while the cluster is not where it should be. It must get there before the deadline.
@@ -78,46 +87,73 @@ impl World {
         while self.violation.is_none() && waits(self) {
             if self.now >= deadline {
                 let state = self.describe();
-                self.check("liveness", Err(format!("it was never reached that {goal}\n{state}")));
-                return;
+                let text = format!("it was never reached that {goal}\n{state}");
+                return self.check(|| "liveness".to_owned(), Err(text));
             }
-            let next = self.now + LOOK_MICROS;
+            if self.now >= self.options.chaos_micros + OPERATOR_LEASES * self.options.limits.timing.lease_micros {
+                self.operate();
+            }
+            let next = self.now + self.options.limits.timing.lease_micros / 4;
             self.run_until(next);
         }
     }
 
     fn has_recovered(&self) -> bool {
-        let serves = |partition: usize| {
-            let copies = self.nodes.iter().filter_map(|node| node.copies[partition].as_ref());
-            let replicas = copies.filter_map(|copy| copy.replica.as_ref());
-            // A full window is a sign of life.
-            replicas.filter(|replica| matches!(replica.admit(), Ok(()) | Err(Status::Busy))).count() == 1
-        };
-        (0..self.options.partitions).all(|partition| self.healed_writes[partition] > 0 && serves(partition))
+        (0..self.options.partitions).all(|partition| {
+            let serving = (0..self.nodes.len()).filter(|node| self.serves(*node, partition)).count();
+            self.partitions[partition].healed_writes > 0 && serving == 1
+        })
+    }
+
+    fn is_whole(&self) -> bool {
+        let members = |partition| self.meta.configuration(partition).members().count();
+        (0..self.options.partitions).all(|partition| members(partition) == self.options.replicas)
     }
 
     fn has_converged(&self) -> bool {
         (0..self.options.partitions).all(|partition| {
-            let committed = self.checkers[partition].committed();
-            self.nodes.iter().take(self.options.members).all(|node| {
-                let Some(copy) = &node.copies[partition] else { return false };
-                let Some(replica) = &copy.replica else { return false };
-                let first = self.nodes[0].copies[partition].as_ref().map(|copy| copy.table);
-                let point = (replica.committed(), replica.last(), copy.table.applied);
-                point == (committed, committed, committed) && Some(copy.table) == first
-            })
+            let committed = self.partitions[partition].checker.committed();
+            let mut members = self.meta.configuration(partition).members();
+            members.all(|member| self.is_complete(member, partition, committed))
         })
     }
 
-    /// Every replica in one line each.
-    fn describe(&self) -> String {
-        let mut lines = Vec::new();
-        for node in &self.nodes {
-            for replica in node.copies.iter().flatten().filter_map(|copy| copy.replica.as_ref()) {
-                let description = replica.describe();
-                lines.push(format!("n{} {description}", description.node.0));
-            }
+    /// True if the member has committed and applied everything, and nothing else. That its rows are right then has been
+    /// checked with every apply.
+    fn is_complete(&self, member: pegasus_wire::NodeId, partition: usize, committed: Decree) -> bool {
+        let Some(node) = self.node_named(member) else { return false };
+        let Some(copy) = &self.nodes[node].copies[partition] else { return false };
+        let Some(replica) = &copy.replica else { return false };
+        let point = (replica.committed(), replica.last(), copy.table.applied);
+        point == (committed, committed, committed) && self.partitions[partition].checker.on_table(&copy.table).is_ok()
+    }
+
+    /// What the clients were told must have an explanation, whatever the servers think of it.
+    fn check_history(&mut self) {
+        if self.violation.is_some() {
+            return;
         }
-        lines.join("\n")
+        self.close_history();
+        let checked = self.history.check(HISTORY_STEPS_MAX);
+        self.statistics.undecided += checked.undecided.len() as u64;
+        if let Some((key, witness)) = checked.violations.first() {
+            let text = format!("the history of key {key} has no explanation\n{witness}");
+            self.check(|| "history".to_owned(), Err(text));
+        }
+    }
+
+    /// What is in force, and every replica in one line each.
+    fn describe(&self) -> String {
+        let in_force = (0..self.options.partitions)
+            .map(|partition| format!("p{partition} {}", crate::meta_link::say(self.meta.configuration(partition))));
+        let replicas = self.nodes.iter().enumerate().flat_map(|(index, node)| {
+            let replicas = node.copies.iter().flatten().filter_map(|copy| copy.replica.as_ref());
+            replicas.map(move |replica| format!("n{} {}", index + 1, replica.describe()))
+        });
+        let reported = (0..self.options.partitions).flat_map(|partition| {
+            let members = self.meta.configuration(partition).members();
+            members.map(move |member| format!("p{partition} {} reported {:?}", member.0, self.meta.report(member, partition)))
+        });
+        in_force.chain(reported).chain(replicas).collect::<Vec<_>>().join("\n")
     }
 }

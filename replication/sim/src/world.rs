@@ -1,102 +1,118 @@
-//! The simulated cluster: a queue of things that will happen, and the loop that makes them happen in order of time.
+//! The state of a run and its queue: everything happens as an entry of the queue, in order of time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use pegasus_replication::{Effect, Event, PeerMessage, Replica, RequestToken};
-use pegasus_wire::{Ballot, Configuration, Decree};
+use pegasus_history::History;
+use pegasus_meta::core::Report;
+use pegasus_replication::{Effect, Event, Moment, PeerMessage};
+use pegasus_wire::messages::control::{Assignments, ReplicaState};
+use pegasus_wire::{Ballot, Configuration, Decree, NodeId, Status};
 
+use crate::beacons::Entry;
 use crate::checker::{Checker, Violation};
-use crate::disk::{CopyDisk, NodeLog, Table};
+use crate::clients::{Client, Operation};
+use crate::disk::{Row, Table};
+use crate::learning::Taught;
 use crate::meta::SimMeta;
 use crate::network::Network;
-use crate::options::Options;
+use crate::node::{Node, place};
+use crate::options::{Fault, HostBug, Options};
 use crate::random::Random;
+use crate::statistics::Statistics;
 use crate::trace::Trace;
 
-/// Something that will happen at a set time. What belongs to a run of a node is dropped if that run is over.
+/// Something that will happen at a set time.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    Tick { node: usize, run: u64 },
-    LogWritten { node: usize, run: u64 },
-    ToReplica { node: usize, run: u64, partition: usize, event: Event },
-    DescriptorStored { node: usize, run: u64, partition: usize, configuration: Configuration },
-    TableApplied { node: usize, run: u64, partition: usize, table: Table },
-    OpenStream { node: usize, run: u64, partition: usize, peer: usize },
+    /// On a node; nothing if that run of it is over.
+    Local { node: usize, run: u64, local: Local },
+    /// A message reaches the end of a stream.
     Deliver { stream: usize, end: usize, message: PeerMessage },
+    /// An end learns that its stream is over.
     EndClosed { stream: usize, end: usize },
-    Assigned { node: usize, run: u64, partition: usize, configuration: Configuration },
-    Proposed { node: usize, run: u64, partition: usize, expected: Ballot, configuration: Configuration },
+    /// A beacon reaches a node.
+    Beacon { from: usize, run: u64, to: usize, receiver: NodeId, sent_at: Moment, entries: Vec<Entry> },
+    /// A learner asks for a checkpoint.
+    CheckpointAsked { learner: usize, run: u64, partition: usize, incarnation: u64, from: NodeId, ballot: Ballot },
+    /// A request reaches a node.
+    Request { operation: u64 },
+    /// A client hears what came of its request.
+    Answer { operation: u64, answer: Answer },
+    /// A client has waited long enough.
+    Impatience { operation: u64 },
+    /// A client thinks of something.
     ClientActs { client: usize },
+    /// A node gives a sign of life to the meta service, says what it holds if it has not yet, and asks for its
+    /// assignments.
+    MetaHears { node: usize, run: u64, reports: Option<Vec<Report>> },
+    /// A proposal reaches the meta service.
+    Proposed {
+        node: usize,
+        run: u64,
+        partition: usize,
+        incarnation: u64,
+        proposer: NodeId,
+        expected: Ballot,
+        configuration: Configuration,
+        /// False if the node has given up waiting for the answer.
+        awaited: bool,
+    },
     Fault,
-    LinkHeals { one: usize, other: usize },
+    Mend { from: usize, to: usize },
     MetaReturns,
-    Restart { node: usize },
+    MetaReachable { node: usize },
+    Thaw { node: usize, run: u64 },
+    Quick { node: usize },
+    Start { node: usize },
     Heal,
 }
 
-/// One replica and its host, on one node, while that is up.
+/// What happens on a node by itself.
 #[derive(Debug)]
-pub(crate) struct Copy {
-    pub(crate) disk: CopyDisk,
-    /// `None` while the node is down.
-    pub(crate) replica: Option<Replica>,
-    pub(crate) table: Table,
+pub(crate) enum Local {
+    Tick,
+    Beacon,
+    Watch,
+    Assigned(Box<Assignments>),
+    Registered,
+    LogWritten,
+    ToReplica { partition: usize, incarnation: u64, event: Event },
+    DescriptorStored { partition: usize, incarnation: u64, configuration: Configuration, state: ReplicaState },
+    TableApplied { partition: usize, incarnation: u64, table: Table },
+    OpenStream { partition: usize, incarnation: u64, peer: NodeId },
+    BeaconAnswered { peer: NodeId, sent_at: Moment, entries: Vec<Entry> },
+    CheckpointArrived { partition: usize, incarnation: u64, ballot: Ballot, table: Table },
+    CheckpointLate { partition: usize, incarnation: u64 },
+    TableRead { operation: u64, floor: Decree },
+    Stopped,
 }
 
-/// One node.
-#[derive(Debug, Default)]
-pub(crate) struct Node {
-    pub(crate) up: bool,
-    /// Raised at every start.
-    pub(crate) run: u64,
-    /// Stream and end by session number.
-    pub(crate) sessions: Vec<(usize, usize)>,
-    pub(crate) log: NodeLog,
-    /// By partition; `None` until the first assignment has arrived.
-    pub(crate) copies: Vec<Option<Copy>>,
-}
-
-/// A write that a client waits for.
+/// What a client is told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) node: usize,
-    pub(crate) partition: usize,
-    pub(crate) key: usize,
-    pub(crate) value: u64,
-    pub(crate) floor: Decree,
+pub(crate) enum Answer {
+    /// A write took effect.
+    Done,
+    /// What a read or a failed check found.
+    Found(Row),
+    /// It had no effect.
+    Refused(Status),
+    /// Nobody can tell.
+    Unknown,
 }
 
-/// What a run did, for the summary line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Events given to replicas.
-    pub events: u64,
-    /// Writes acknowledged.
-    pub writes: u64,
-    /// Writes refused or left unknown.
-    pub unanswered: u64,
-    /// Reads served.
-    pub reads: u64,
-    /// Crashes of a node.
-    pub crashes: u64,
-    /// Mutations truncated by members.
-    pub truncated: u64,
-    /// Simulated time, microseconds.
-    pub micros: u64,
-}
-
-impl Statistics {
-    /// Adds another run's numbers.
-    pub fn add(&mut self, other: &Statistics) {
-        self.events += other.events;
-        self.writes += other.writes;
-        self.unanswered += other.unanswered;
-        self.reads += other.reads;
-        self.crashes += other.crashes;
-        self.truncated += other.truncated;
-        self.micros += other.micros;
-    }
+/// What is known of a partition from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    pub(crate) checker: Checker,
+    /// Members whose data was destroyed by a fault and that were not removed yet, or may still be added.
+    pub(crate) lost: BTreeSet<NodeId>,
+    /// Configurations asked for that may still come into force.
+    pub(crate) proposals: Vec<Configuration>,
+    /// How those that are being taught were taught so far.
+    pub(crate) taught: BTreeMap<NodeId, Taught>,
+    /// Writes acknowledged since everything was healed.
+    pub(crate) healed_writes: u64,
 }
 
 struct Scheduled {
@@ -133,13 +149,16 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
     pub(crate) nodes: Vec<Node>,
+    /// Where every name there ever was lives, or lived.
+    pub(crate) names: BTreeMap<NodeId, usize>,
     pub(crate) network: Network,
     pub(crate) meta: SimMeta,
-    pub(crate) checkers: Vec<Checker>,
-    pub(crate) waiting: BTreeMap<RequestToken, Waiting>,
-    pub(crate) next_value: u64,
-    /// Writes acknowledged since everything was healed, by partition.
-    pub(crate) healed_writes: Vec<u64>,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) clients: Vec<Client>,
+    /// Requests that nobody has answered yet.
+    pub(crate) operations: BTreeMap<u64, Operation>,
+    pub(crate) last_operation: u64,
+    pub(crate) history: History,
     pub(crate) healed: bool,
     /// True while clients act.
     pub(crate) busy: bool,
@@ -150,21 +169,29 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(options: Options, random: Random, trace: Trace) -> World {
-        let partitions = options.partitions;
-        let empty_node = |_| Node { copies: (0..partitions).map(|_| None).collect(), ..Node::default() };
+    pub(crate) fn new(mut options: Options, mut random: Random, trace: Trace) -> World {
+        if options.planted.host == Some(HostBug::GraceShorterThanLease) {
+            let timing = &mut options.limits.timing;
+            timing.grace_micros = timing.lease_micros;
+        }
+        let nodes: Vec<Node> = (0..options.nodes).map(|index| Node::new(index, &options, &mut random)).collect();
+        let names: BTreeMap<NodeId, usize> = nodes.iter().map(|node| node.id).zip(0..).collect();
+        let meta = SimMeta::new(&options, &nodes);
+        let clients = (0..options.clients).map(|_| Client::new(options.partitions)).collect();
         let mut world = World {
             random,
             now: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
-            nodes: (0..options.nodes).map(empty_node).collect(),
+            nodes,
+            names,
             network: Network::default(),
-            meta: SimMeta::new(partitions, options.members),
-            checkers: vec![Checker::default(); partitions],
-            waiting: BTreeMap::new(),
-            next_value: 1,
-            healed_writes: vec![0; partitions],
+            meta,
+            partitions: (0..options.partitions).map(|_| Partition::default()).collect(),
+            clients,
+            operations: BTreeMap::new(),
+            last_operation: 0,
+            history: History::new(),
             healed: false,
             busy: true,
             trace,
@@ -174,13 +201,14 @@ impl World {
             options,
         };
         for node in 0..world.options.nodes {
-            world.schedule(0, Happening::Restart { node });
+            world.schedule(0, Happening::Start { node });
         }
         for client in 0..world.options.clients {
             world.schedule(1000, Happening::ClientActs { client });
         }
-        if world.options.fault_pause_micros_max > 0 {
-            world.schedule(20_000, Happening::Fault);
+        if world.options.fault_pause_micros_max > 0 && !world.options.faults.is_empty() {
+            let first = world.options.limits.timing.lease_micros;
+            world.schedule(first, Happening::Fault);
         }
         let chaos = world.options.chaos_micros;
         world.schedule(chaos, Happening::Heal);
@@ -192,6 +220,19 @@ impl World {
         self.sequence += 1;
         let scheduled = Scheduled { time: self.now + delay, sequence: self.sequence, happening };
         self.queue.push(Reverse(scheduled));
+    }
+
+    /// Makes something happen on this run of a node.
+    pub(crate) fn schedule_local(&mut self, node: usize, delay: u64, local: Local) {
+        let run = self.nodes[node].run;
+        self.schedule(delay, Happening::Local { node, run, local });
+    }
+
+    /// Gives an event to a copy later, if it is still there.
+    pub(crate) fn tell_later(&mut self, node: usize, partition: usize, delay: u64, event: Event) {
+        let Some(copy) = &self.nodes[node].copies[partition] else { return };
+        let incarnation = copy.disk.incarnation;
+        self.schedule_local(node, delay, Local::ToReplica { partition, incarnation, event });
     }
 
     /// Runs until a moment, or until something is found.
@@ -210,73 +251,137 @@ impl World {
     }
 
     /// Notes a violation; the first one counts.
-    pub(crate) fn check(&mut self, place: &str, result: Result<(), Violation>) {
+    pub(crate) fn check(&mut self, place: impl FnOnce() -> String, result: Result<(), Violation>) {
         if let Err(violation) = result
             && self.violation.is_none()
         {
+            let place = place();
             self.trace.note(self.now, || format!("VIOLATION {place}: {violation}"));
             self.violation = Some(format!("{place}: {violation}"));
         }
     }
 
-    fn is_running(&self, node: usize, run: u64) -> bool {
-        self.nodes[node].up && self.nodes[node].run == run
+    /// Counts a fault.
+    pub(crate) fn count(&mut self, fault: Fault) {
+        *self.statistics.faults.entry(fault).or_default() += 1;
+    }
+
+    /// The node on which something happens; if that is frozen it happens later.
+    fn place_of(&self, happening: &Happening) -> Option<usize> {
+        match happening {
+            Happening::Local { node, .. } => Some(*node),
+            Happening::Deliver { stream, end, .. } | Happening::EndClosed { stream, end } => {
+                Some(self.network.streams[*stream].ends[*end].node)
+            }
+            Happening::Beacon { to, .. } => Some(*to),
+            Happening::CheckpointAsked { from, .. } => self.names.get(from).copied(),
+            Happening::Request { operation } => self.operations.get(operation).map(|operation| operation.node),
+            _ => None,
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
+        if let Some(node) = self.place_of(&happening)
+            && self.nodes[node].frozen
+        {
+            return self.nodes[node].deferred.push(happening);
+        }
         match happening {
-            Happening::Tick { node, run } if self.is_running(node, run) => self.on_tick(node, run),
-            Happening::LogWritten { node, run } if self.is_running(node, run) => self.on_log_written(node),
-            Happening::ToReplica { node, run, partition, event } if self.is_running(node, run) => {
-                self.feed(node, partition, event);
-            }
-            Happening::DescriptorStored { node, run, partition, configuration } if self.is_running(node, run) => {
-                self.on_descriptor_stored(node, partition, configuration);
-            }
-            Happening::TableApplied { node, run, partition, table } if self.is_running(node, run) => {
-                self.on_table_applied(node, partition, table);
-            }
-            Happening::OpenStream { node, run, partition, peer } if self.is_running(node, run) => {
-                self.on_open_stream(node, partition, peer);
-            }
-            Happening::Assigned { node, run, partition, configuration } if self.is_running(node, run) => {
-                self.on_assigned(node, partition, configuration);
-            }
-            Happening::Proposed { node, run, partition, expected, configuration } => {
-                self.on_proposed(node, run, partition, expected, configuration);
+            Happening::Local { node, run, local } => {
+                if self.nodes[node].is_running(run) {
+                    self.happen_on(node, local);
+                }
             }
             Happening::Deliver { stream, end, message } => self.on_deliver(stream, end, message),
             Happening::EndClosed { stream, end } => self.on_end_closed(stream, end),
+            Happening::Beacon { from, run, to, receiver, sent_at, entries } => {
+                self.on_beacon((from, run), to, receiver, sent_at, entries);
+            }
+            Happening::CheckpointAsked { learner, run, partition, incarnation, from, ballot } => {
+                self.on_checkpoint_asked((learner, run), partition, incarnation, from, ballot);
+            }
+            Happening::Request { operation } => self.on_request(operation),
+            Happening::Answer { operation, answer } => self.on_answer(operation, answer),
+            Happening::Impatience { operation } => self.on_impatience(operation),
             Happening::ClientActs { client } => self.on_client(client),
+            Happening::MetaHears { node, run, reports } => self.on_meta_hears(node, run, reports),
+            Happening::Proposed { node, run, partition, incarnation, proposer, expected, configuration, awaited } => {
+                let asker = awaited.then_some((run, partition, incarnation));
+                self.on_proposed((node, proposer), partition, expected, configuration, asker);
+            }
             Happening::Fault => self.on_fault(),
-            Happening::LinkHeals { one, other } => self.network.cut_links.retain(|link| *link != (one, other)),
+            Happening::Mend { from, to } => self.network.mend(from, to),
             Happening::MetaReturns => self.meta.up = true,
-            Happening::Restart { node } => self.restart(node),
+            Happening::MetaReachable { node } => self.nodes[node].meta_cut = false,
+            Happening::Thaw { node, run } => self.thaw(node, run),
+            Happening::Quick { node } => self.nodes[node].slowness = 1,
+            Happening::Start { node } => self.start(node),
             Happening::Heal => self.heal(),
-            // Of a run that is over.
-            Happening::Tick { .. }
-            | Happening::LogWritten { .. }
-            | Happening::ToReplica { .. }
-            | Happening::DescriptorStored { .. }
-            | Happening::TableApplied { .. }
-            | Happening::OpenStream { .. }
-            | Happening::Assigned { .. } => {}
         }
+    }
+
+    fn happen_on(&mut self, node: usize, local: Local) {
+        match local {
+            Local::Tick => self.on_tick(node),
+            Local::Beacon => self.send_beacons(node),
+            Local::Watch => self.on_watch(node),
+            Local::Assigned(assignments) => self.on_assigned(node, *assignments),
+            Local::Registered => self.nodes[node].on_registered(),
+            Local::LogWritten => self.on_log_written(node),
+            Local::ToReplica { partition, incarnation, event } if self.is_copy(node, partition, incarnation) => {
+                self.feed(node, partition, event);
+            }
+            Local::DescriptorStored { partition, incarnation, configuration, state }
+                if self.is_copy(node, partition, incarnation) =>
+            {
+                self.on_descriptor_stored(node, partition, configuration, state);
+            }
+            Local::TableApplied { partition, incarnation, table } if self.is_copy(node, partition, incarnation) => {
+                self.on_table_applied(node, partition, table);
+            }
+            Local::OpenStream { partition, incarnation, peer } if self.is_copy(node, partition, incarnation) => {
+                self.on_open_stream(node, partition, peer);
+            }
+            Local::BeaconAnswered { peer, sent_at, entries } => self.on_beacon_answered(node, peer, sent_at, entries),
+            Local::CheckpointArrived { partition, incarnation, ballot, table }
+                if self.is_copy(node, partition, incarnation) =>
+            {
+                self.on_checkpoint_arrived(node, partition, ballot, table);
+            }
+            Local::CheckpointLate { partition, incarnation } if self.is_copy(node, partition, incarnation) => {
+                self.on_checkpoint_late(node, partition);
+            }
+            Local::TableRead { operation, floor } => self.on_table_read(node, operation, floor),
+            Local::Stopped => self.on_stopped(node),
+            // Of a copy that is gone.
+            Local::ToReplica { .. }
+            | Local::DescriptorStored { .. }
+            | Local::TableApplied { .. }
+            | Local::OpenStream { .. }
+            | Local::CheckpointArrived { .. }
+            | Local::CheckpointLate { .. } => {}
+        }
+    }
+
+    fn is_copy(&self, node: usize, partition: usize, incarnation: u64) -> bool {
+        self.nodes[node].copies[partition].as_ref().is_some_and(|copy| copy.disk.incarnation == incarnation)
     }
 
     /// Gives a replica an event, checks what it did, and performs what it asks for.
     pub(crate) fn feed(&mut self, node: usize, partition: usize, event: Event) {
-        let Some(copy) = &mut self.nodes[node].copies[partition] else { return };
-        let Some(replica) = &mut copy.replica else { return };
-        self.statistics.events += 1;
+        let host = &mut self.nodes[node];
+        let reading = host.clock.read(self.now);
+        let Some(replica) = host.copies[partition].as_mut().and_then(|copy| copy.replica.as_mut()) else { return };
+        self.statistics.steps += 1;
         let before = replica.committed();
         self.trace.event(self.now, node, partition, &event);
         let mut effects = std::mem::take(&mut self.effects);
-        replica.handle(event, &mut effects);
+        replica.handle(reading, event, &mut effects);
         let after = replica.committed();
         if after > before {
             self.check_commit(node, partition, before, after);
         }
+        self.check_serving(node, partition);
         self.trace.effects(self.now, node, partition, &effects);
         for effect in effects.drain(..) {
             self.perform(node, partition, effect);
@@ -284,13 +389,8 @@ impl World {
         self.effects = effects;
     }
 
-    fn check_commit(&mut self, node: usize, partition: usize, before: Decree, after: Decree) {
-        let copies = self.nodes.iter().take(self.options.members).map(|node| node.copies[partition].as_ref());
-        let views: Option<Vec<_>> = copies.map(|copy| copy.map(|copy| &copy.disk.view)).collect();
-        let result = match views {
-            None => Err(format!("{after} is committed, but a member has no copy")),
-            Some(views) => self.checkers[partition].on_commit(before, after, &views),
-        };
-        self.check(&format!("n{} p{partition}", node + 1), result);
+    /// Checks something about a copy.
+    pub(crate) fn check_copy(&mut self, node: usize, partition: usize, result: Result<(), Violation>) {
+        self.check(|| place(node, partition), result);
     }
 }
