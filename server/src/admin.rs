@@ -54,6 +54,9 @@ async fn health(State(admin): State<Admin>) -> Response {
         .flat_map(|report| &report.partitions)
         .filter_map(|partition| Some(format!("partition {}: {}", partition.partition, partition.problem.as_ref()?)))
         .collect();
+    problems.extend(
+        reports.iter().filter_map(|report| Some(format!("core {}: {}", report.core, report.problem.as_ref()?))),
+    );
     if reports.len() < admin.cores.len() {
         problems.push("a core does not answer".to_owned());
     }

@@ -1,10 +1,14 @@
 //! Configuration of a storage node: one TOML file, defaults in one place, unknown keys are errors.
 
+mod replication;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pegasus_wire::limits::CORES_MAX;
 use serde::{Deserialize, Serialize};
+
+pub use replication::Replication;
 
 /// Tables are flushed for the log when three quarters of it are used and one segment is its reserve: with fewer than
 /// this, the reserve alone would be left before anything is flushed.
@@ -38,6 +42,9 @@ pub struct Config {
     /// RocksDB.
     #[serde(default)]
     pub storage: Storage,
+    /// Leases, learning, removal.
+    #[serde(default)]
+    pub replication: Replication,
     /// Whether executors are bound to CPUs.
     #[serde(default)]
     pub pin_cpus: PinCpus,
@@ -198,6 +205,7 @@ impl Config {
         check("storage.background_threads", (1..=64).contains(&self.storage.background_threads), || "1 to 64".into())?;
         check("storage.point_threads", (1..=64).contains(&self.storage.point_threads), || "1 to 64".into())?;
         check("storage.long_threads", (1..=64).contains(&self.storage.long_threads), || "1 to 64".into())?;
+        self.replication.validate()?;
         check("pin_cpus", self.pin_cpus == PinCpus::None || usize::from(self.cores) <= cpus, || {
             format!("{} executors cannot each have one of {cpus} CPUs; use \"none\" or fewer cores", self.cores)
         })?;
@@ -236,6 +244,7 @@ mod tests {
         let config = parse(MINIMAL).unwrap();
         assert_eq!(config.log, Log::default());
         assert_eq!(config.storage, Storage::default());
+        assert_eq!(config.replication, Replication::default());
         let printed = toml::to_string(&config).unwrap();
         assert_eq!(parse(&printed).unwrap(), config);
     }

@@ -19,6 +19,8 @@ pub const META_QUEUE: usize = 4096;
 pub enum ToCore {
     /// What this node should hold. Each core picks what it owns.
     Assignments(Arc<Assignments>),
+    /// The same answer once more: what it asks for has not been done yet.
+    Tasks(Arc<Assignments>),
     /// The outcome of a [`ToMeta`] proposal.
     ProposalAnswered {
         /// The partition.
@@ -50,6 +52,8 @@ pub type CoreSenders = Vec<mpsc::Sender<ToCore>>;
 pub struct CoreReport {
     /// The core.
     pub core: u16,
+    /// Set when the whole core is out of service, and why.
+    pub problem: Option<String>,
     /// Its copies.
     pub partitions: Vec<PartitionReport>,
     /// Plain counters and gauges, named as in `/metrics`.
@@ -79,6 +83,8 @@ pub struct PartitionReport {
     pub table: String,
     /// The replica's own description: role, ballot, decrees, what it waits for.
     pub replica: String,
+    /// What the copy may claim to be: whole, uncertain, learning, damaged or missing.
+    pub state: String,
     /// Applied decree of the table.
     pub applied: u64,
     /// Set when the copy does not serve, and why.

@@ -3,7 +3,7 @@
 //! ```text
 //! <data>/layout                      which generation is in force, and for how many cores
 //! <data>/log/<generation>/core-<i>/  the log of core i
-//! <data>/replicas/<table>.<index>/   one copy: descriptor, rdb/
+//! <data>/replicas/<table>.<index>/   one copy: descriptor, rdb-<incarnation>/
 //! ```
 //!
 //! When the number of cores changed: what is committed is applied and flushed here; each core then appends the
@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use pegasus_engine::copies::clear_leftovers;
 use pegasus_engine::descriptor::{CopyState, Descriptor, list, table_directory};
 use pegasus_engine::durable_file::{FileKind, Loaded};
 use pegasus_engine::identity::BootId;
@@ -25,7 +26,8 @@ use pegasus_engine::log::{
 };
 use pegasus_engine::table::{ApplyMode, OpenMode, Table};
 use pegasus_replication::Recovered;
-use pegasus_wire::{Ballot, Decree, Durability, Mutation, PartitionId, owner_core};
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::{Ballot, Decree, Mutation, PartitionId, owner_core};
 
 use crate::node::{NodeError, NodeShared};
 
@@ -134,7 +136,9 @@ pub fn recover(shared: &NodeShared) -> Result<Plan, NodeError> {
     let data = &shared.config.data_directory;
     let boot = BootId::current().map_err(|error| NodeError::new("boot id", error))?;
     let cores = shared.config.cores;
-    let (mut copies, mut unfit) = open_copies(shared)?;
+    let cleared = clear_leftovers(data).map_err(|error| NodeError::new("copies", error))?;
+    tracing::debug!(?cleared, "what earlier runs left over");
+    let (mut copies, mut unfit) = open_copies(shared, boot)?;
     let current = match LayoutFile::load(data)? {
         Some(layout) => layout,
         None if copies.is_empty() && unfit.is_empty() => {
@@ -167,7 +171,7 @@ pub fn recover(shared: &NodeShared) -> Result<Plan, NodeError> {
 type Unfit = BTreeMap<PartitionId, String>;
 
 /// Opens every copy's table; a copy that cannot be opened because it is damaged is kept, and refuses to serve.
-fn open_copies(shared: &NodeShared) -> Result<(BTreeMap<PartitionId, RecoveredCopy>, Unfit), NodeError> {
+fn open_copies(shared: &NodeShared, boot: BootId) -> Result<(BTreeMap<PartitionId, RecoveredCopy>, Unfit), NodeError> {
     let listed = list(&shared.config.data_directory).map_err(|error| NodeError::new("copies", error))?;
     let (mut copies, mut unfit) = (BTreeMap::new(), Unfit::new());
     for found in listed {
@@ -184,10 +188,9 @@ fn open_copies(shared: &NodeShared) -> Result<(BTreeMap<PartitionId, RecoveredCo
                 continue;
             }
         };
-        let state = if descriptor.state == CopyState::Whole {
-            open_copy(shared, &descriptor, &found.directory)?
-        } else {
-            Err(format!("partition {} was found damaged earlier", found.partition))
+        let state = match descriptor.state {
+            CopyState::Whole | CopyState::Learning => open_copy(shared, &descriptor, &found.directory, boot)?,
+            CopyState::Damaged => Err(format!("partition {} was found damaged earlier", found.partition)),
         };
         let copy = RecoveredCopy { descriptor, state };
         if let Err(problem) = &copy.state {
@@ -207,15 +210,30 @@ fn open_copy(
     shared: &NodeShared,
     descriptor: &Descriptor,
     directory: &Path,
+    boot: BootId,
 ) -> Result<Result<OpenedCopy, String>, NodeError> {
-    let never_prepared = descriptor.configuration.ballot == Ballot::ASSIGNMENT;
+    let state = match descriptor.state {
+        CopyState::Learning => ReplicaState::Learning,
+        _ if descriptor.uncertain(boot) => ReplicaState::Uncertain,
+        _ => ReplicaState::Whole,
+    };
+    if state == ReplicaState::Uncertain {
+        tracing::warn!(
+            partition = %descriptor.partition,
+            "the machine restarted: under durability `written` this copy may lack what it acknowledged; it learns \
+             again, unless all members are in this state"
+        );
+    }
+    let never_prepared = state == ReplicaState::Whole && descriptor.configuration.ballot == Ballot::ASSIGNMENT;
     let mode = if never_prepared { OpenMode::CreateIfMissing } else { OpenMode::Existing };
-    match Table::open(&table_directory(directory), &shared.tables, descriptor.partition, mode) {
+    let rows = table_directory(directory, descriptor.incarnation);
+    match Table::open(&rows, &shared.tables, descriptor.partition, mode) {
         Ok(table) => {
             let recovered = Recovered {
                 applied: table.applied(),
                 committed: table.applied(),
                 timestamp_micros: table.last_timestamp_micros(),
+                state,
                 ..Recovered::empty(descriptor.configuration.clone())
             };
             Ok(Ok(OpenedCopy { flushed: table.flushed(), recovered, table }))
@@ -257,7 +275,7 @@ fn recover_core_log(
     let partitions = std::mem::take(&mut log.partitions);
     for (id, found) in partitions {
         if let Some(copy) = copies.get_mut(&id) {
-            take_records(copy, found, log.boot_changed);
+            take_records(copy, found);
         }
     }
     refuse_damaged(shared, copies, &damaged, &scope)?;
@@ -273,7 +291,8 @@ fn refuse_damaged(
 ) -> Result<(), NodeError> {
     for id in scope.keys() {
         let Some(copy) = copies.get_mut(id) else { continue };
-        if damaged.contains(id) {
+        // A copy that learns has promised nothing.
+        if damaged.contains(id) && copy.descriptor.state != CopyState::Learning {
             // Also where a gap was found already: this is what the gap comes from.
             copy.state = Err(format!("synced log records of partition {id} are lost"));
         }
@@ -288,15 +307,15 @@ fn refuse_damaged(
     Ok(())
 }
 
-/// Gives a copy the records that the log holds beyond its table.
-fn take_records(copy: &mut RecoveredCopy, found: RecoveredPartition, boot_changed: bool) {
+/// Gives a copy the records that the log holds beyond its table. For one that learns, what lies behind a gap is simply
+/// not there.
+fn take_records(copy: &mut RecoveredCopy, mut found: RecoveredPartition) {
     let id = copy.descriptor.partition;
     let Ok(opened) = &mut copy.state else { return };
-    if boot_changed && copy.descriptor.table.durability == Durability::Written {
-        tracing::warn!(
-            partition = %id,
-            "boot id changed: under durability `written` acknowledged writes may have been lost with the power"
-        );
+    if copy.descriptor.state == CopyState::Learning {
+        let through = found.contiguous_through();
+        found.records.retain(|record| record.decree <= through);
+        found.committed = found.committed.min(through);
     }
     if found.has_gap() {
         copy.state = Err(format!("the log of partition {id} has a gap after decree {}", found.contiguous_through()));
@@ -314,7 +333,8 @@ fn take_records(copy: &mut RecoveredCopy, found: RecoveredPartition, boot_change
         found.records.into_iter().filter(|record| record.decree > applied).filter_map(mutation_of).collect();
 }
 
-fn mutation_of(record: LogRecord) -> Option<Mutation> {
+/// The mutation that a record holds; `None` for a truncation.
+pub(crate) fn mutation_of(record: LogRecord) -> Option<Mutation> {
     let RecordKind::Mutation(kind) = record.kind else { return None };
     Some(Mutation {
         ballot: record.ballot,

@@ -22,6 +22,8 @@ const CALL: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_secs(2);
 /// Pause after a failed round of all meta servers.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// Least time between two registrations because copies changed: many change together.
+const REGISTER_PAUSE: Duration = Duration::from_millis(300);
 
 /// Calls whichever meta server answers as leader.
 pub struct MetaClient {
@@ -98,6 +100,14 @@ async fn register_and_watch(shared: &NodeShared, meta: &MetaClient, cores: &mut 
         return Lost::Final(reason);
     }
     tracing::info!(cluster = %registered.cluster, node = %shared.node, "registered with the meta service");
+    let reporters = cores.clone();
+    tokio::select! {
+        lost = watch_assignments(shared, meta, cores) => lost,
+        lost = register_changes(shared, meta, &reporters) => lost,
+    }
+}
+
+async fn watch_assignments(shared: &NodeShared, meta: &MetaClient, cores: &mut CoreSenders) -> Lost {
     let mut revision = 0;
     loop {
         let watch = WatchAssignments { node: shared.node, revision, wait_ms: WATCH.as_millis() as u32 };
@@ -110,19 +120,40 @@ async fn register_and_watch(shared: &NodeShared, meta: &MetaClient, cores: &mut 
             Ok(assignments) => assignments,
             Err(reason) => return Lost::Transient(reason),
         };
-        if assignments.revision != revision {
-            revision = assignments.revision;
-            let assignments = Arc::new(assignments);
-            for core in cores.iter_mut() {
-                if core.send(ToCore::Assignments(assignments.clone())).await.is_err() {
-                    return Lost::Final("a core has stopped".to_owned());
-                }
-            }
+        let news = assignments.revision != revision;
+        revision = assignments.revision;
+        // What is asked for is said again until it is done, also while nothing changes.
+        if (news || !assignments.additions.is_empty() || !assignments.removals.is_empty())
+            && let Err(lost) = pass_on(assignments, news, cores).await
+        {
+            return lost;
         }
     }
 }
 
-async fn register(shared: &NodeShared, meta: &MetaClient, cores: &mut CoreSenders) -> Result<Registered, Lost> {
+/// Registers again whenever copies of this node have changed.
+async fn register_changes(shared: &NodeShared, meta: &MetaClient, cores: &CoreSenders) -> Lost {
+    loop {
+        shared.copies_changed.notified().await;
+        tokio::time::sleep(REGISTER_PAUSE).await;
+        if let Err(lost) = register(shared, meta, cores).await {
+            return lost;
+        }
+    }
+}
+
+/// Gives an answer of the watch to every core.
+async fn pass_on(assignments: Assignments, news: bool, cores: &mut CoreSenders) -> Result<(), Lost> {
+    let assignments = Arc::new(assignments);
+    for core in cores.iter_mut() {
+        let assignments = assignments.clone();
+        let message = if news { ToCore::Assignments(assignments) } else { ToCore::Tasks(assignments) };
+        core.send(message).await.map_err(|_| Lost::Final("a core has stopped".to_owned()))?;
+    }
+    Ok(())
+}
+
+async fn register(shared: &NodeShared, meta: &MetaClient, cores: &CoreSenders) -> Result<Registered, Lost> {
     let reports = reports(cores).await;
     let request = RegisterNode {
         cluster: shared.cluster(),
@@ -174,7 +205,7 @@ pub async fn carry_proposals(meta: Arc<MetaClient>, mut proposals: mpsc::Receive
             let in_force = match answer.and_then(|frame| decode_proposal(&frame)) {
                 Ok(reply) => Some(reply.configuration),
                 Err(reason) => {
-                    tracing::warn!(%partition, %reason, "a proposal to the meta service got no answer");
+                    tracing::warn!(%partition, %reason, "a proposal to the meta service was not decided");
                     tokio::time::sleep(BACKOFF).await;
                     None
                 }

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::time::Duration;
 
-use futures_channel::mpsc;
+use futures_channel::{mpsc, oneshot};
 use futures_util::SinkExt;
+use pegasus_engine::byte_rate::ByteRate;
+use pegasus_engine::copies::delete_removed;
 use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
 use pegasus_engine::pool::BlockingPool;
 use pegasus_engine::table::{SharedOptions, TableShared};
 use pegasus_rpc::{Endpoint, Identity, Role, Runtime};
 use pegasus_wire::{ClusterId, NodeId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::config::{Config, PinCpus};
 use crate::control::{CORE_QUEUE, CoreSenders, META_QUEUE, ToCore, ToMeta};
@@ -25,6 +28,8 @@ use crate::meta_link::{self, MetaClient};
 const POOL_QUEUE: usize = 4096;
 /// How often free disk space is looked at.
 const DISK_CHECK: Duration = Duration::from_millis(500);
+/// How often copies that were set aside long enough ago are looked for.
+const REMOVED_CHECK: Duration = Duration::from_secs(600);
 
 /// What all threads of the node share. Nothing in it is on the hot path but the two flags.
 pub struct NodeShared {
@@ -40,6 +45,10 @@ pub struct NodeShared {
     pub point_pool: BlockingPool,
     /// Scans, flushes, opening, closing, descriptors.
     pub long_pool: BlockingPool,
+    /// What the node sends of checkpoints.
+    pub checkpoint_rate: ByteRate,
+    /// Told when a copy came, went, or is worth more or less than before: the meta service wants to know.
+    pub copies_changed: Notify,
     /// Set while the file system is below its reserve.
     pub disk_low: AtomicBool,
     /// The node's durable identity file.
@@ -95,14 +104,9 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let plan = layout::recover(&shared)?;
 
     let (to_meta, proposals) = mpsc::channel(META_QUEUE);
-    let (mut senders, threads) = start_cores(&shared, plan, &to_meta)?;
+    let (senders, ended, threads) = start_cores(&shared, plan, &to_meta)?;
     drop(to_meta);
-    let outcome = administer(&shared, &senders, proposals);
-    for sender in &mut senders {
-        // A core that has stopped by itself needs no telling.
-        let _ = futures_executor_block(sender.send(ToCore::Shutdown));
-    }
-    drop(senders);
+    let outcome = administer(&shared, senders, ended, proposals);
     let mut failed = outcome.err();
     for thread in threads {
         match thread.join() {
@@ -126,25 +130,6 @@ pub fn run(config: Config) -> Result<(), NodeError> {
 fn make_directory(directory: &Path) -> Result<(), NodeError> {
     std::fs::create_dir_all(directory)
         .map_err(|error| NodeError::new(format!("cannot create the directory {}", directory.display()), error))
-}
-
-/// Waits for a future on a thread without a runtime.
-fn futures_executor_block<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        std::thread::park();
-    }
 }
 
 fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
@@ -180,6 +165,8 @@ fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
         tables,
         point_pool,
         long_pool,
+        checkpoint_rate: ByteRate::new(config.replication.checkpoint_bytes_per_second),
+        copies_changed: Notify::new(),
         disk_low: AtomicBool::new(false),
         node_identity: Mutex::new(node_identity),
         config,
@@ -229,20 +216,24 @@ fn check_io_uring() -> Result<(), NodeError> {
 }
 
 type CoreThread = std::thread::JoinHandle<Result<(), NodeError>>;
+/// Resolve, to an error, when the core they belong to has ended.
+type CoreEnds = Vec<oneshot::Receiver<()>>;
 
 /// Starts all executors and waits until each has recovered and bound its port, or one has failed.
 fn start_cores(
     shared: &Arc<NodeShared>,
     plan: layout::Plan,
     to_meta: &mpsc::Sender<ToMeta>,
-) -> Result<(CoreSenders, Vec<CoreThread>), NodeError> {
+) -> Result<(CoreSenders, CoreEnds, Vec<CoreThread>), NodeError> {
     let (started, starts) = std_mpsc::channel();
-    let mut senders = Vec::new();
+    let (mut senders, mut ends) = (Vec::new(), Vec::new());
     let mut threads: Vec<CoreThread> = Vec::new();
     let relocation = plan.relocation.map(Arc::new);
     for (id, recovered) in (0u16..).zip(plan.cores) {
         let (sender, inbox) = mpsc::channel(CORE_QUEUE);
         senders.push(sender);
+        let (alive, end) = oneshot::channel();
+        ends.push(end);
         let setup = CoreSetup {
             shared: shared.clone(),
             id,
@@ -250,6 +241,7 @@ fn start_cores(
             relocation: relocation.clone(),
             inbox,
             to_meta: to_meta.clone(),
+            alive,
         };
         let started = started.clone();
         threads.push(cores::spawn(setup, started)?);
@@ -271,13 +263,15 @@ fn start_cores(
         }
     }
     layout::finish(shared, relocation.as_deref())?;
-    Ok((senders, threads))
+    Ok((senders, ends, threads))
 }
 
-/// The administration thread: signals, HTTP, meta service, disk reserve. Returns when the node should stop.
+/// The administration thread: signals, HTTP, meta service, disk reserve. When the node should stop it tells the cores,
+/// and goes on until they have stopped: they hand their roles over by way of the meta service.
 fn administer(
     shared: &Arc<NodeShared>,
-    cores: &CoreSenders,
+    mut cores: CoreSenders,
+    ended: CoreEnds,
     proposals: mpsc::Receiver<ToMeta>,
 ) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -286,23 +280,42 @@ fn administer(
         .build()
         .map_err(|error| NodeError::new("administration thread", error))?;
     runtime.block_on(async {
-        let endpoint = Endpoint::client(Runtime::tokio(), shared.identity.clone())
-            .map_err(|error| NodeError::new("QUIC endpoint of the administration thread", error))?;
-        let stop = StopSignal::listen().map_err(|error| NodeError::new("signal handler", error))?;
-        let meta = Arc::new(MetaClient::new(&endpoint, &shared.config.meta_servers));
-        let admin = crate::admin::serve(shared.clone(), cores.clone()).await?;
-        tokio::spawn(meta_link::carry_proposals(meta.clone(), proposals, cores.clone()));
-        let watch = tokio::spawn(meta_link::watch(shared.clone(), meta, cores.clone()));
-        tokio::spawn(watch_disk(shared.clone()));
-        announce(shared)?;
-        tokio::select! {
-            () = stop.received() => Ok(()),
-            lost = watch => Err(NodeError(lost.unwrap_or_else(|error| error.to_string()))),
-            served = admin => {
-                Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string())))
-            }
+        let outcome = administer_until_stop(shared, &cores, proposals).await;
+        for core in &mut cores {
+            // A core that has stopped by itself needs no telling.
+            let _ = core.send(ToCore::Shutdown).await;
         }
+        drop(cores);
+        for end in ended {
+            // It always comes to an error: the end of the core.
+            let _ = end.await;
+        }
+        outcome
     })
+}
+
+async fn administer_until_stop(
+    shared: &Arc<NodeShared>,
+    cores: &CoreSenders,
+    proposals: mpsc::Receiver<ToMeta>,
+) -> Result<(), NodeError> {
+    let endpoint = Endpoint::client(Runtime::tokio(), shared.identity.clone())
+        .map_err(|error| NodeError::new("QUIC endpoint of the administration thread", error))?;
+    let stop = StopSignal::listen().map_err(|error| NodeError::new("signal handler", error))?;
+    let meta = Arc::new(MetaClient::new(&endpoint, &shared.config.meta_servers));
+    let admin = crate::admin::serve(shared.clone(), cores.clone()).await?;
+    tokio::spawn(meta_link::carry_proposals(meta.clone(), proposals, cores.clone()));
+    let watch = tokio::spawn(meta_link::watch(shared.clone(), meta, cores.clone()));
+    tokio::spawn(watch_disk(shared.clone()));
+    tokio::spawn(delete_old_copies(shared.clone()));
+    announce(shared)?;
+    tokio::select! {
+        () = stop.received() => Ok(()),
+        lost = watch => Err(NodeError(lost.unwrap_or_else(|error| error.to_string()))),
+        served = admin => {
+            Err(NodeError::new("administration port", served.unwrap_or_else(|error| error.to_string())))
+        }
+    }
 }
 
 /// Tells a starter on standard output that the node answers on its ports.
@@ -332,6 +345,30 @@ impl StopSignal {
             _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
+    }
+}
+
+/// Deletes copies that were set aside when their holding time is over.
+async fn delete_old_copies(shared: Arc<NodeShared>) {
+    let holding_seconds = u64::from(shared.config.replication.removed_copy_hold_hours) * 3600;
+    loop {
+        let directory = shared.config.data_directory.clone();
+        let now_seconds = std::time::SystemTime::now()
+            .duration_since(std::time::SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let job = shared.long_pool.run(move || delete_removed(&directory, now_seconds, holding_seconds));
+        if let Ok(job) = job {
+            match job.await {
+                Ok(Ok(deleted)) => {
+                    for copy in deleted {
+                        tracing::info!(directory = %copy.directory.display(), "a copy set aside earlier was deleted");
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "copies that were set aside could not be deleted"),
+                Err(panicked) => tracing::error!(%panicked, "deleting copies that were set aside"),
+            }
+        }
+        tokio::time::sleep(REMOVED_CHECK).await;
     }
 }
 

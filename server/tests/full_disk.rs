@@ -9,7 +9,7 @@ mod support;
 use std::ops::Range;
 use std::time::Instant;
 
-use pegasus_engine::descriptor::{copy_directory, table_directory};
+use pegasus_engine::descriptor::{Descriptor, Loaded, copy_directory, table_directory};
 use pegasus_wire::messages::data::{RowOperation, Write};
 use pegasus_wire::{Frame, FrameBuilder, MessageKind, PartitionId, Status};
 use support::small_disk::SmallDisk;
@@ -227,7 +227,9 @@ async fn a_failed_flush_stops_one_copy(scene: Scene, change: impl FnOnce(&mut to
         expect_written(&scene.caller().await, partition, 0..20).await;
     }
     node.stop();
-    let rows_of_poor = table_directory(&copy_directory(&scene.path("data"), poor));
+    let copy = copy_directory(&scene.path("data"), poor);
+    let Loaded::Valid(descriptor) = Descriptor::load(&copy).unwrap() else { panic!("no descriptor in {copy:?}") };
+    let rows_of_poor = table_directory(&copy, descriptor.incarnation);
     let Some(disk) = SmallDisk::mount(rows_of_poor, "size=64m") else { return };
     let start = async || {
         let node = Process::start(disk.node(&config), scene.path("node.log"));

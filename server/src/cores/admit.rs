@@ -6,11 +6,12 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use pegasus_replication::Event;
+use pegasus_replication::{Event, Moment};
 use pegasus_wire::limits::{SORT_KEY_BYTES_MAX, VALUE_BYTES_MAX, WRITE_BYTES_MAX, WRITE_ROWS_MAX};
 use pegasus_wire::messages::data::{ArchivedRowOperation, ArchivedWrite};
 use pegasus_wire::{Frame, MutationKind, PartitionId, Status, expiry, hash, key, owner_core};
 
+use super::partition::Broken;
 use super::reads::invalid_key;
 use super::session::{Refusal, Request};
 use super::{Core, Partition, State};
@@ -20,15 +21,18 @@ use super::{Core, Partition, State};
 const COPIED_PAYLOAD_BYTES: usize = 4096;
 
 impl Core {
-    /// Runs `read` on a partition that may be read now, with the second that counts as now for expiry.
+    /// Runs `read` on a partition that may be read at `now`, a reading of the clock after the request was received;
+    /// with the second that counts as now for expiry. What is read later, in a pool, was admitted here: a point between
+    /// request and answer is all that a read promises.
     pub(crate) fn with_readable<T>(
         &self,
         partition: PartitionId,
+        now: Moment,
         read: impl FnOnce(&Partition, u32) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let state = self.state.borrow();
         let partition = self.find(&state, partition)?;
-        if let Err(status) = partition.replica.admit_read() {
+        if let Err(status) = partition.replica.admit_read(now) {
             return Err(self.not_serving(&state, partition, status));
         }
         let now_micros = self.clock_micros().max(partition.replica.timestamp_micros());
@@ -36,8 +40,8 @@ impl Core {
     }
 
     /// Refuses a write or proposes it; the answer follows when it has committed and is applied.
-    pub(crate) fn write(&self, request: Request, frame: Frame) {
-        let admitted = self.admit_write(&frame);
+    pub(crate) fn write(&self, request: Request, frame: Frame, now: Moment) {
+        let admitted = self.admit_write(&frame, now);
         let mut state = self.state.borrow_mut();
         match admitted {
             Err(refusal) => {
@@ -57,7 +61,7 @@ impl Core {
         }
     }
 
-    fn admit_write(&self, frame: &Frame) -> Result<(PartitionId, Bytes), Refusal> {
+    fn admit_write(&self, frame: &Frame, now: Moment) -> Result<(PartitionId, Bytes), Refusal> {
         if frame.body.len() > WRITE_BYTES_MAX {
             return Err(Refusal::new(
                 Status::TooLarge,
@@ -82,7 +86,7 @@ impl Core {
         if self.shared.disk_low.load(Ordering::Relaxed) {
             return Err(Refusal::new(Status::StorageFailed, "the disk is below its reserve: free space on the node"));
         }
-        partition.replica.admit().map_err(|status| self.not_serving(&state, partition, status))?;
+        partition.replica.admit(now).map_err(|status| self.not_serving(&state, partition, status))?;
         if !state.stalled.is_empty() {
             return Err(Refusal::new(Status::Busy, "the mutation log waits for tables to be flushed"));
         }
@@ -111,8 +115,8 @@ impl Core {
                 endpoint: Some(endpoint),
             };
         }
-        if let Some((_, problem)) = state.broken.get(&id) {
-            return Refusal::new(Status::Damaged, problem.clone());
+        if let Some(Broken { problem: (status, message), .. }) = state.broken.get(&id) {
+            return Refusal::new(*status, message.clone());
         }
         if state.missing.contains(&id) {
             return Refusal::new(
@@ -120,8 +124,8 @@ impl Core {
                 format!("partition {id} is assigned to this node, but its copy is gone from the data directory"),
             );
         }
-        if state.opening.contains(&id) {
-            return Refusal::new(Status::NotServing, format!("partition {id} is being opened"));
+        if let Some(doing) = state.opening.get(&id) {
+            return Refusal::new(Status::NotServing, format!("the copy of partition {id} on this node {doing}"));
         }
         Refusal::plain(Status::NoSuchPartition)
     }
@@ -130,7 +134,10 @@ impl Core {
     fn not_serving(&self, state: &State, partition: &Partition, status: Status) -> Refusal {
         let mut refusal = Refusal::plain(status);
         if matches!(status, Status::NotServing | Status::NotEnoughMembers) {
-            let waits_for = partition.replica.describe().waits_for;
+            let mut waits_for = partition.replica.describe().waits_for;
+            if waits_for.is_empty() {
+                waits_for = "the lease of a member, or another primary".to_owned();
+            }
             refusal.message = format!("{status}; the partition waits for {waits_for}");
         }
         if status == Status::NotPrimary

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use pegasus_engine::descriptor::{CopyState, Descriptor, create_copy, table_directory};
 use pegasus_engine::table::{OpenMode, Table};
-use pegasus_replication::{Event, Recovered, Replica, ReplicaIdentity};
-use pegasus_wire::messages::control::Assignments;
+use pegasus_replication::{Event, Recovered, Replica, ReplicaIdentity, ReplicaLimits};
+use pegasus_wire::messages::control::{Assignments, ReplicaState};
 use pegasus_wire::{Ballot, Configuration, Decree, PartitionId, ReplicaIncarnation, TableProperties, owner_core};
 
-use super::Core;
 use super::partition::Partition;
+use super::{Core, clock};
 
 /// Pause before a copy that could not be made is tried again.
 const MAKE_COPY_PAUSE: Duration = Duration::from_secs(1);
@@ -32,25 +32,48 @@ impl Core {
             self.take_assignment(id, table, &assigned.configuration);
         }
         self.settle();
+        self.take_tasks(assignments);
+    }
+
+    /// What the meta service asks for: members to add, copies to remove. Said until it is done.
+    pub(crate) fn take_tasks(&self, assignments: &Assignments) {
+        {
+            let mut state = self.state.borrow_mut();
+            let leaving = state.leaving;
+            for addition in assignments.additions.iter().filter(|_| !leaving) {
+                if state.partitions.contains_key(&addition.partition) {
+                    let add = Event::AddMember { ballot: addition.ballot, node: addition.node };
+                    state.events.push_back((addition.partition, add));
+                }
+            }
+        }
+        self.settle();
+        self.take_removals(assignments);
     }
 
     fn take_assignment(&self, id: PartitionId, table: &TableProperties, configuration: &Configuration) {
         let mut state = self.state.borrow_mut();
         if let Some(partition) = state.partitions.get_mut(&id) {
             partition.properties = table.clone();
-            state.events.push_back((id, Event::Assigned(configuration.clone())));
-        } else if state.broken.contains_key(&id) {
-            // Reported to the meta service at registration; nothing to do with it here.
-        } else if configuration.ballot == Ballot::ASSIGNMENT {
-            if state.opening.insert(id) {
-                drop(state);
-                self.make_copy(id, table.clone(), configuration.clone());
+            if partition.stored.state == ReplicaState::Uncertain && configuration.ballot > partition.replica.ballot() {
+                // What was reported of such copies counts only until the configuration changes.
+                self.shared.copies_changed.notify_one();
             }
+            state.events.push_back((id, Event::Assigned(configuration.clone())));
+        } else if state.broken.contains_key(&id) || state.opening.contains_key(&id) {
+            // Reported to the meta service, or on its way; nothing to do with it here.
+        } else if state.leaving {
+            // Nothing begins on a node that stops.
+        } else if configuration.ballot == Ballot::ASSIGNMENT {
+            state.opening.insert(id, "is being made");
+            drop(state);
+            self.make_copy(id, table.clone(), configuration.clone());
         } else if state.missing.insert(id) {
             tracing::error!(
                 partition = %id, ballot = %configuration.ballot,
                 "this node is a member but holds no copy: it was removed from the data directory; nothing is served"
             );
+            self.shared.copies_changed.notify_one();
         }
     }
 
@@ -70,8 +93,8 @@ impl Core {
         let make = move || -> Result<Table, String> {
             let directory =
                 create_copy(&shared.config.data_directory, &descriptor).map_err(|error| error.to_string())?;
-            Table::open(&table_directory(&directory), &shared.tables, id, OpenMode::CreateIfMissing)
-                .map_err(|error| error.to_string())
+            let rows = table_directory(&directory, descriptor.incarnation);
+            Table::open(&rows, &shared.tables, id, OpenMode::CreateIfMissing).map_err(|error| error.to_string())
         };
         let core = self.clone();
         self.later(async move {
@@ -82,9 +105,11 @@ impl Core {
                 match opened {
                     Ok(opened) => {
                         let recovered = Recovered::empty(configuration.clone());
+                        let stored = core.stored_as(ReplicaState::Whole, &recovered);
                         let replica = core.replica(id, table.clone(), recovered);
-                        let partition = Partition::new(table, id, incarnation, replica, opened, Decree(0));
+                        let partition = Partition::new(table, id, incarnation, replica, opened, Decree(0), stored);
                         state.partitions.insert(id, partition);
+                        core.shared.copies_changed.notify_one();
                         state.events.push_back((id, Event::Assigned(configuration)));
                     }
                     Err(reason) => {
@@ -113,6 +138,12 @@ impl Core {
             partition: id,
             table,
         };
-        Replica::new(identity, recovered)
+        let replication = &self.shared.config.replication;
+        let limits = ReplicaLimits {
+            timing: replication.timing(),
+            min_members: replication.min_members,
+            ..ReplicaLimits::default()
+        };
+        Replica::with_limits(identity, recovered, limits, clock::now())
     }
 }

@@ -1,21 +1,18 @@
-//! What a core does besides requests: hears the log's progress, ticks, frees log segments, reports, stops.
+//! What a core does besides requests: hears the log's progress, ticks, frees log segments.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use glommio::timer::sleep;
 use pegasus_engine::log::LogProgress;
 use pegasus_engine::table::TableError;
-use pegasus_replication::Event;
-use pegasus_wire::messages::control::ReplicaReport;
+use pegasus_replication::{Event, Moment};
 use pegasus_wire::{PartitionId, Status};
 
 use super::perform::{pool_failed, table_failed};
-use super::{Core, State, TICK};
-use crate::control::{CoreReport, Metric, PartitionReport};
+use super::{Core, Partition, TICK, clock};
 
-/// How long a core that stops waits for writes it has admitted.
-const DRAIN: Duration = Duration::from_secs(1);
+/// A tick that comes later than this was held up, and what the others sent meanwhile with it.
+const HELD_UP: Duration = Duration::from_millis(500);
 /// Ticks between two looks at the memory of all tables.
 const MEMORY_LOOK_TICKS: u64 = 10;
 /// Ticks between two looks at what RocksDB has flushed by itself.
@@ -61,6 +58,7 @@ impl Core {
         {
             let mut state = self.state.borrow_mut();
             state.log_failed = true;
+            state.log_problem = reason.to_owned();
             state.sync_waiter = None;
             let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
             for id in ids {
@@ -74,13 +72,19 @@ impl Core {
     /// Ticks until its task is cancelled.
     pub(crate) async fn tick_loop(self) {
         let mut ticks = 0u64;
+        let mut pace = Pace { last: clock::now(), held_up: false };
         loop {
             sleep(TICK).await;
             ticks += 1;
+            let held_up = pace.is_held_up(clock::now());
             {
                 let mut state = self.state.borrow_mut();
-                let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
-                state.events.extend(ids.into_iter().map(|id| (id, Event::Tick)));
+                // After a pause of the whole process its primaries' beacons lie in the socket: they are heard before
+                // anybody concludes from their absence.
+                if !held_up {
+                    let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
+                    state.events.extend(ids.into_iter().map(|id| (id, Event::Tick)));
+                }
                 self.append_stalled(&mut state);
             }
             self.settle();
@@ -162,6 +166,7 @@ impl Core {
         job: impl FnOnce() -> Result<pegasus_wire::Decree, TableError> + Send + 'static,
     ) {
         let core = self.clone();
+        let incarnation = self.state.borrow().partitions.get(&id).map(|partition| partition.incarnation);
         let job = self.shared.long_pool.run(job);
         self.later(async move {
             let flushed = match job {
@@ -175,7 +180,9 @@ impl Core {
                 }
             };
             let mut state = core.state.borrow_mut();
-            let Some(partition) = state.partitions.get_mut(&id) else { return };
+            // Of a copy that has been replaced meanwhile nothing is passed on.
+            let current = |partition: &&mut Partition| Some(partition.incarnation) == incarnation;
+            let Some(partition) = state.partitions.get_mut(&id).filter(current) else { return };
             partition.flushing = false;
             match flushed {
                 Ok(Some(flushed)) => {
@@ -191,125 +198,36 @@ impl Core {
             core.settle();
         });
     }
+}
 
-    /// The core's state for people and for registration.
-    pub(crate) fn report(&self) -> CoreReport {
-        let state = self.state.borrow();
-        let mut partitions: Vec<_> = state.partitions.values().collect();
-        partitions.sort_by_key(|partition| partition.id);
-        CoreReport {
-            core: self.id,
-            replicas: partitions
-                .iter()
-                .map(|partition| ReplicaReport {
-                    partition: partition.id,
-                    ballot: partition.replica.configuration().ballot,
-                    damaged: matches!(partition.problem, Some((Status::Damaged, _))),
-                })
-                .chain(state.broken.iter().map(|(&partition, (ballot, _))| ReplicaReport {
-                    partition,
-                    ballot: *ballot,
-                    damaged: true,
-                }))
-                .collect(),
-            partitions: partitions
-                .iter()
-                .map(|partition| PartitionReport {
-                    partition: partition.id.to_string(),
-                    table: partition.properties.name.clone(),
-                    replica: partition.replica.describe().to_string(),
-                    applied: partition.table.applied().0,
-                    problem: partition.problem.as_ref().map(|(status, message)| format!("{status}: {message}")),
-                })
-                .chain(state.broken.iter().map(|(id, (_, problem))| PartitionReport {
-                    partition: id.to_string(),
-                    table: String::new(),
-                    replica: "damaged".to_owned(),
-                    applied: 0,
-                    problem: Some(problem.clone()),
-                }))
-                .chain(state.missing.iter().map(|id| PartitionReport {
-                    partition: id.to_string(),
-                    table: String::new(),
-                    replica: "missing".to_owned(),
-                    applied: 0,
-                    problem: Some("assigned to this node, but there is no copy in the data directory".to_owned()),
-                }))
-                .collect(),
-            metrics: self.metrics(&state),
-        }
+/// When the ticks came.
+struct Pace {
+    last: Moment,
+    held_up: bool,
+}
+
+impl Pace {
+    /// True for a tick that comes much too late, unless the one before it did as well: a core that is always late still
+    /// has its ticks.
+    fn is_held_up(&mut self, now: Moment) -> bool {
+        let late = u128::from(now.since(self.last)) > HELD_UP.as_micros();
+        self.last = now;
+        self.held_up = late && !self.held_up;
+        self.held_up
     }
+}
 
-    fn metrics(&self, state: &State) -> Vec<Metric> {
-        let mut metrics = state.counters.metrics();
-        let mut gauge = |name, help, value: f64| metrics.push(Metric { name, help, value });
-        gauge("partitions", "Copies on this core.", state.partitions.len() as f64);
-        gauge("writes_pending", "Writes proposed and not answered.", state.pending.len() as f64);
-        gauge("log_appends_waiting", "Records that wait for room in the log.", state.stalled.len() as f64);
-        gauge("log_closed", "1 after a failed log write or sync.", f64::from(u8::from(state.log_failed)));
-        let log = self.log.statistics();
-        gauge("log_writes_total", "Log writes.", log.writes as f64);
-        gauge("log_syncs_total", "Log syncs.", log.syncs as f64);
-        gauge("log_records_total", "Log records.", log.records as f64);
-        gauge("log_bytes_total", "Bytes written to the log.", log.written_bytes as f64);
-        gauge("log_segments_used", "Segments that hold needed records.", log.segments_live as f64);
-        gauge(
-            "log_write_p50_microseconds",
-            "Median time of a log write.",
-            log.write_micros.value_at_quantile(0.5) as f64,
-        );
-        gauge("log_sync_p50_microseconds", "Median time of a log sync.", log.sync_micros.value_at_quantile(0.5) as f64);
-        gauge("log_sync_p99_microseconds", "99 % of log syncs.", log.sync_micros.value_at_quantile(0.99) as f64);
-        gauge("log_records_per_write_p50", "Group commit.", log.records_per_write.value_at_quantile(0.5) as f64);
-        gauge("log_segments_free", "Segments ready for writing.", log.segments_free as f64);
-        metrics
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Stops the core in order: no new work, tables flushed so that the next start is quick, log closed.
-    pub(crate) async fn stop(&self) {
-        self.state.borrow_mut().stopping = true;
-        self.drain_pending().await;
-        {
-            let mut state = self.state.borrow_mut();
-            let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
-            state.events.extend(ids.into_iter().map(|id| (id, Event::Shutdown)));
-        }
-        self.settle();
-        // Answers that were just given leave before the connections are closed.
-        sleep(TICK).await;
-        self.endpoint.close().await;
-        let flushes: Vec<_> = {
-            let state = self.state.borrow();
-            state.partitions.values().map(|partition| self.flush_job(partition.table.clone())).collect()
-        };
-        for flush in flushes {
-            if let Err(reason) = flush.await {
-                tracing::warn!(%reason, "a table was not flushed; the log still has what it needs");
-            }
-        }
-        self.log.close().await;
-        // Tables close (and RocksDB's threads are joined) off this thread.
-        let closing: Vec<_> =
-            self.state.borrow_mut().partitions.drain().map(|(_, partition)| partition.table).collect();
-        if let Ok(job) = self.shared.long_pool.run(move || drop(closing)) {
-            let _ = job.await;
-        }
-    }
-
-    /// Waits until every write that was admitted is answered, for a bounded time: the other members may be stopping
-    /// as well, and then it will not be.
-    async fn drain_pending(&self) {
-        let deadline = Instant::now() + DRAIN;
-        while self.state.borrow().pending.len() > 0 && Instant::now() < deadline {
-            sleep(TICK / 10).await;
-        }
-    }
-
-    fn flush_job(&self, table: pegasus_engine::table::Table) -> impl Future<Output = Result<(), String>> + use<> {
-        let job = self.shared.long_pool.run(move || table.flush());
-        async move {
-            let flushed = job.map_err(|busy| busy.to_string())?.await.map_err(|panicked| panicked.to_string())?;
-            flushed.map(|_| ()).map_err(|error| error.to_string())
-        }
+    #[test]
+    fn one_tick_after_a_pause_is_left_out() {
+        let mut pace = Pace { last: Moment(0), held_up: false };
+        assert!(!pace.is_held_up(Moment(120_000)));
+        assert!(pace.is_held_up(Moment(10_000_000)));
+        assert!(!pace.is_held_up(Moment(10_100_000)));
+        assert!(pace.is_held_up(Moment(20_000_000)));
+        assert!(!pace.is_held_up(Moment(30_000_000)), "not two in a row");
     }
 }

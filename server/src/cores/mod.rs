@@ -1,9 +1,13 @@
 //! One core: an executor, its partitions, its log, its port.
 //!
 //! Everything here runs on one thread. State is one `State` behind a `RefCell` that is never borrowed across an
-//! await. The only entry points are a batch of client frames, a frame of a replication stream, a completion (log,
-//! table, descriptor), a message of the administration thread, and the tick; each queues events and calls
-//! `Core::settle`, which lets the replicas decide and carries out what they ask for, then wakes the log once.
+//! await. The only entry points are a batch of client frames, a frame of a replication stream, a beacon or its answer,
+//! a completion (log, table, descriptor), a message of the administration thread, and the tick; each queues events and
+//! calls `Core::settle`, which lets the replicas decide and carries out what they ask for, then wakes the log once.
+//!
+//! What began for one copy must not end in another: a copy is replaced while it lives (a checkpoint arrived, a damaged
+//! one is learned again), so completions name their [`CopyId`] and are dropped if the copy is gone. The queue of events
+//! is empty whenever a task waits.
 //!
 //! ```text
 //!   session --+                         +-> log.append --> one write, one sync --> Logged
@@ -13,16 +17,27 @@
 
 mod admit;
 mod assign;
+mod beacons;
+mod checkpoint;
+mod clock;
+mod copies;
+mod descriptors;
 mod digest;
+mod fetch;
+mod follow;
 mod housekeeping;
+mod learning;
 mod partition;
 mod pending;
 mod perform;
 mod reads;
+mod report;
 mod session;
 mod start;
 mod statistics;
+mod stop;
 mod streams;
+mod teach;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -36,13 +51,13 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_channel::{mpsc, oneshot};
 use pegasus_engine::identity::BootId;
 use pegasus_engine::log::{Log, LogSequence};
-use pegasus_replication::{Effect, Event};
+use pegasus_replication::{Effect, Event, Moment};
 use pegasus_rpc::{Endpoint, Reconnecting, Runtime};
-use pegasus_wire::{Ballot, NodeId, NodeInfo, PartitionId};
+use pegasus_wire::{NodeId, NodeInfo, PartitionId};
 
 use crate::control::ToMeta;
 use crate::node::NodeShared;
-use partition::Partition;
+use partition::{Broken, CopyId, Partition};
 use pending::Pending;
 use statistics::Counters;
 
@@ -113,18 +128,26 @@ pub struct State {
     nodes: HashMap<NodeId, NodeInfo>,
     /// Connections to other nodes' cores.
     peers: HashMap<SocketAddr, Reconnecting>,
+    /// Beacons on their way, by the core they are for.
+    beacons: HashMap<SocketAddr, usize>,
     /// Partitions assigned to this node whose copy is gone.
     missing: BTreeSet<PartitionId>,
-    /// Copies that recovery found damaged, with the ballot of their descriptors and what is wrong.
-    broken: BTreeMap<PartitionId, (Ballot, String)>,
+    /// Copies that are out of service and have no replica.
+    broken: BTreeMap<PartitionId, Broken>,
     /// Ends when the last descriptor store asked for has ended: stores are done one after the other.
     descriptor_turns: Option<oneshot::Receiver<()>>,
-    /// Copies being made.
-    opening: BTreeSet<PartitionId>,
+    /// Copies being made, replaced or removed, and why; nothing else is done with them meanwhile.
+    opening: BTreeMap<PartitionId, &'static str>,
+    /// Checkpoints being sent to learners.
+    checkpoints_served: usize,
     /// The log is closed for writing until restart.
     log_failed: bool,
+    /// Why.
+    log_problem: String,
     /// True while a settle is on the stack.
     settling: bool,
+    /// The node is about to stop: nothing that takes long begins, and the role of primary is handed over.
+    leaving: bool,
     /// No new work is admitted.
     stopping: bool,
     /// Number given to the next replication stream.
@@ -133,10 +156,25 @@ pub struct State {
     counters: Counters,
 }
 
+impl State {
+    /// The copy, if it is still the one its partition has here.
+    fn copy(&mut self, copy: CopyId) -> Option<&mut Partition> {
+        self.partitions.get_mut(&copy.partition).filter(|partition| partition.incarnation == copy.incarnation)
+    }
+}
+
 impl Core {
-    /// Queues an event for a partition; [`Core::settle`] handles it.
+    /// Queues an event for a partition, whichever copy it has; [`Core::settle`] handles it.
     fn post(&self, partition: PartitionId, event: Event) {
         self.state.borrow_mut().events.push_back((partition, event));
+    }
+
+    /// Queues an event for one copy, unless it is gone.
+    fn post_to(&self, copy: CopyId, event: Event) {
+        let mut state = self.state.borrow_mut();
+        if state.copy(copy).is_some() {
+            state.events.push_back((copy.partition, event));
+        }
     }
 
     /// Handles all queued events and everything that follows from them at once, then wakes the log's writer.
@@ -146,17 +184,10 @@ impl Core {
             return;
         }
         state.settling = true;
+        // After everything that is in the queue has happened.
+        let now = clock::now();
         while let Some((id, event)) = state.events.pop_front() {
-            let mut effects = std::mem::take(&mut state.effects);
-            match state.partitions.get_mut(&id) {
-                Some(partition) => {
-                    partition.replica.handle(event, &mut effects);
-                    self.perform(&mut state, id, &mut effects);
-                }
-                None => self.orphan(&mut state, event),
-            }
-            effects.clear();
-            state.effects = effects;
+            self.handle(&mut state, now, id, event);
         }
         state.settling = false;
         let later = std::mem::take(&mut state.later);
@@ -167,9 +198,24 @@ impl Core {
         }
     }
 
-    /// An event for a partition that is not here (any more): only a proposal has somebody waiting.
+    /// Lets a replica decide about one event and carries out what it asks for. [`Core::settle`] must follow.
+    fn handle(&self, state: &mut State, now: Moment, id: PartitionId, event: Event) {
+        let mut effects = std::mem::take(&mut state.effects);
+        match state.partitions.get_mut(&id) {
+            Some(partition) => {
+                partition.replica.handle(now, event, &mut effects);
+                self.hold_log(partition);
+                self.perform(state, id, &mut effects);
+            }
+            None => self.orphan(state, event),
+        }
+        effects.clear();
+        state.effects = effects;
+    }
+
+    /// An event for a partition that is not here (any more): only a request has somebody waiting.
     fn orphan(&self, state: &mut State, event: Event) {
-        if let Event::Propose { request, .. } = event
+        if let Event::Propose { request, .. } | Event::Await { request, .. } = event
             && let Some(request) = state.pending.take(request)
         {
             request.answer_status(pegasus_wire::Status::NoSuchPartition);

@@ -1,10 +1,36 @@
 //! One copy of a partition on its core: the replica that decides, the table that stores, the streams to the others.
 
-use pegasus_engine::log::{LogRecord, LogSequence};
+use pegasus_engine::identity::BootId;
+use pegasus_engine::log::{LogPin, LogRecord, LogSequence};
 use pegasus_engine::table::Table;
-use pegasus_replication::{AppendToken, Replica, Session};
+use pegasus_replication::{AppendToken, Replica, Role, Session};
 use pegasus_rpc::Outbox;
-use pegasus_wire::{Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties};
+use pegasus_wire::messages::control::ReplicaState;
+use pegasus_wire::{Ballot, Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties};
+
+use super::teach::Lessons;
+
+/// Names one copy: a node may have several of one partition, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CopyId {
+    /// The partition.
+    pub(crate) partition: PartitionId,
+    /// Which of its copies.
+    pub(crate) incarnation: ReplicaIncarnation,
+}
+
+/// What the descriptor of a copy says, as of the last store that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredAs {
+    /// What the copy is worth.
+    pub(crate) state: ReplicaState,
+    /// Its ballot.
+    pub(crate) ballot: Ballot,
+    /// The boot of the machine under which it last acknowledged.
+    pub(crate) boot: BootId,
+    /// The last decree of its table and log when its replica was made.
+    pub(crate) last: Decree,
+}
 
 /// A copy. The replica has at most one apply outstanding, so decrees are applied in order also through the pool.
 pub(crate) struct Partition {
@@ -28,6 +54,43 @@ pub(crate) struct Partition {
     pub(crate) durable: Option<AppendToken>,
     /// Set when the copy does not serve.
     pub(crate) problem: Option<(Status, String)>,
+    /// What the copy claims to be.
+    pub(crate) stored: StoredAs,
+    /// Keeps in the log what a learner may still need; with the decree from which on.
+    pub(crate) pin: Option<(Decree, LogPin)>,
+    /// Nodes that the replica teaches, as primary.
+    pub(crate) lessons: Lessons,
+    /// Number of the last checkpoint that the replica asked for, as learner.
+    pub(crate) fetch: u64,
+    /// Role, ballot and readiness as last reported.
+    pub(crate) reported: (Role, Ballot, bool),
+}
+
+/// A copy that is out of service and has no replica, until it is learned again or the node restarts.
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    /// Of its descriptor; 0 if that is not known either.
+    pub(crate) ballot: Ballot,
+    /// What is wrong.
+    pub(crate) problem: (Status, String),
+}
+
+impl Broken {
+    /// A copy that lost something it had promised to keep.
+    pub(crate) fn damaged(ballot: Ballot, message: String) -> Broken {
+        Broken { ballot, problem: (Status::Damaged, message) }
+    }
+
+    /// A copy that was closed; nothing says that it lost anything.
+    pub(crate) fn closed(copy: &Partition) -> Broken {
+        let closed = || (Status::StorageFailed, "the copy was closed; restart the node".to_owned());
+        Broken { ballot: copy.replica.ballot(), problem: copy.problem.clone().unwrap_or_else(closed) }
+    }
+
+    /// What the copy is worth, for the meta service.
+    pub(crate) fn state(&self) -> ReplicaState {
+        if self.problem.0 == Status::Damaged { ReplicaState::Damaged } else { ReplicaState::Whole }
+    }
 }
 
 /// A replication stream of one partition.
@@ -67,6 +130,7 @@ impl Partition {
         replica: Replica,
         table: Table,
         flushed: Decree,
+        stored: StoredAs,
     ) -> Partition {
         Partition {
             id,
@@ -79,7 +143,22 @@ impl Partition {
             flushed,
             durable: None,
             problem: None,
+            stored,
+            pin: None,
+            lessons: Lessons::default(),
+            fetch: 0,
+            reported: (Role::Inactive, Ballot(0), false),
         }
+    }
+
+    /// Names the copy.
+    pub(crate) fn copy(&self) -> CopyId {
+        CopyId { partition: self.id, incarnation: self.incarnation }
+    }
+
+    /// What the copy is worth, for the meta service.
+    pub(crate) fn state(&self) -> ReplicaState {
+        if matches!(self.problem, Some((Status::Damaged, _))) { ReplicaState::Damaged } else { self.stored.state }
     }
 
     /// The stream with this number, if it is still open.

@@ -1,16 +1,18 @@
 //! Carries out what replicas ask for. One match, one arm per effect; nothing here decides anything.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pegasus_engine::descriptor::{CopyState, Descriptor, copy_directory};
 use pegasus_engine::log::{AppendRefused, LogError, LogRecord, RecordKind as LogRecordKind};
 use pegasus_engine::pool::{BlockingPool, Busy};
 use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
-use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken};
+use pegasus_replication::{
+    AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken, Role, Session,
+};
 use pegasus_wire::messages::control::ProposeConfiguration;
 use pegasus_wire::messages::data::WriteReply;
-use pegasus_wire::{Ballot, Configuration, Decree, Durability, Mutation, PartitionId, Status};
+use pegasus_wire::{Ballot, Configuration, Decree, Durability, Mutation, NodeId, PartitionId, Status};
 
 use super::partition::{LogWait, StalledAppend};
 use super::session::Refusal;
@@ -28,7 +30,9 @@ impl Core {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Append { token, record } => self.append(state, id, token, record),
-                Effect::StoreDescriptor { configuration } => self.store_descriptor(state, id, configuration),
+                Effect::StoreDescriptor { configuration, state: worth } => {
+                    self.store_descriptor(state, id, configuration, worth);
+                }
                 Effect::OpenStream { peer } => {
                     let core = self.clone();
                     state.later.push(Box::pin(core.lead_stream(id, peer)));
@@ -38,24 +42,19 @@ impl Core {
                         partition.close_stream(session);
                     }
                 }
-                Effect::Send { session, message, .. } => {
-                    match &message {
-                        PeerMessage::Prepare { .. } => state.counters.prepares_sent += 1,
-                        PeerMessage::Acknowledge(_) => state.counters.acknowledgements_sent += 1,
-                        _ => {}
-                    }
-                    if let Some(stream) = state.partitions.get(&id).and_then(|partition| partition.stream(session)) {
-                        streams::send(&stream.outbox, message);
-                    }
-                }
+                Effect::Send { peer, session, message } => send(state, id, peer, session, message),
                 Effect::Apply { mutations } => self.apply(state, id, mutations),
                 Effect::Reply { request, outcome } => reply(state, request, outcome),
                 Effect::ProposeConfiguration { expected_ballot, configuration } => {
                     self.propose_configuration(state, id, expected_ballot, configuration);
                 }
-                Effect::RoleChanged { role, ballot, serving } => {
-                    tracing::info!(partition = %id, ?role, %ballot, serving, "role");
+                Effect::ReadLog { peer, session, from, through } => {
+                    self.read_log(state, id, peer, session, from, through);
                 }
+                Effect::FetchCheckpoint { from, ballot, committed } => {
+                    self.fetch_checkpoint(state, id, from, ballot, committed);
+                }
+                Effect::RoleChanged { role, ballot, serving } => note_role(state, id, (role, ballot, serving)),
                 Effect::Faulted { status, reason } => self.fault(state, id, status, reason),
             }
         }
@@ -120,55 +119,6 @@ impl Core {
         }
     }
 
-    fn store_descriptor(&self, state: &mut State, id: PartitionId, configuration: Configuration) {
-        let ballot = configuration.ballot;
-        let Some(descriptor) = self.descriptor(state, id, configuration, CopyState::Whole) else { return };
-        self.store(state, descriptor, move |core, stored| match stored {
-            Ok(()) => core.post(id, Event::DescriptorStored { ballot }),
-            Err(reason) => core.post(id, Event::Failed { status: Status::StorageFailed, reason }),
-        });
-    }
-
-    /// Writes a descriptor in the pool, one after the other per core, then says so.
-    fn store(&self, state: &mut State, descriptor: Descriptor, done: impl FnOnce(&Core, Result<(), String>) + 'static) {
-        let directory = copy_directory(&self.shared.config.data_directory, descriptor.partition);
-        let turn = state.descriptor_turns.take();
-        let (finished, next_turn) = futures_channel::oneshot::channel::<()>();
-        state.descriptor_turns = Some(next_turn);
-        let core = self.clone();
-        state.later.push(Box::pin(async move {
-            if let Some(turn) = turn {
-                // Also an error means that the store before this one has ended.
-                let _ = turn.await;
-            }
-            let stored = core.insist(&core.shared.long_pool, move || descriptor.store(&directory)).await;
-            let stored = stored.and_then(|stored| stored.map_err(|error| error.to_string()));
-            drop(finished);
-            done(&core, stored);
-            core.settle();
-        }));
-    }
-
-    /// The descriptor of a copy as it should be from now on.
-    fn descriptor(
-        &self,
-        state: &State,
-        id: PartitionId,
-        configuration: Configuration,
-        copy_state: CopyState,
-    ) -> Option<Descriptor> {
-        let partition = state.partitions.get(&id)?;
-        Some(Descriptor {
-            cluster: self.shared.cluster().unwrap_or_default(),
-            table: partition.properties.clone(),
-            partition: id,
-            incarnation: partition.incarnation,
-            configuration,
-            state: copy_state,
-            boot_id: self.boot_id,
-        })
-    }
-
     /// Applies a batch inline if RocksDB takes it without stalling, else in the pool.
     fn apply(&self, state: &mut State, id: PartitionId, mutations: Vec<Mutation>) {
         let Some(partition) = state.partitions.get_mut(&id) else { return };
@@ -189,12 +139,12 @@ impl Core {
             Ok(ApplyOutcome::WouldStall) => {
                 state.counters.applies_in_pool += 1;
                 state.counters.mutations_applied += count;
-                let table = partition.table.clone();
+                let (copy, table) = (partition.copy(), partition.table.clone());
                 let core = self.clone();
                 state.later.push(Box::pin(async move {
                     let apply = move || table.apply(&mutations, ApplyMode::Blocking).map(|_| ());
                     let outcome = core.insist(&core.shared.point_pool, apply).await;
-                    core.post(id, outcome.map_or_else(pool_failed, |outcome| applied(outcome, through)));
+                    core.post_to(copy, outcome.map_or_else(pool_failed, |outcome| applied(outcome, through)));
                     core.settle();
                 }));
             }
@@ -224,6 +174,18 @@ impl Core {
         }
     }
 
+    /// Drops what blocks when it ends (files are closed or deleted) in the pool.
+    pub(crate) async fn drop_in_pool<T: Send + 'static>(&self, value: T) {
+        let slot = Mutex::new(Some(value));
+        let end = move || -> Result<(), Infallible> {
+            drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
+        };
+        if let Err(reason) = self.insist(&self.shared.long_pool, end).await {
+            tracing::warn!(%reason, "files were closed or deleted on a core");
+        }
+    }
+
     fn propose_configuration(
         &self,
         state: &mut State,
@@ -231,6 +193,10 @@ impl Core {
         expected_ballot: Ballot,
         configuration: Configuration,
     ) {
+        if !self.may_propose(state, id, &configuration) {
+            state.events.push_back((id, Event::ProposalFailed));
+            return;
+        }
         let proposal =
             ProposeConfiguration { partition: id, proposer: self.shared.node, expected_ballot, configuration };
         let sent = self.to_meta.borrow_mut().try_send(ToMeta { core: self.id, proposal });
@@ -239,20 +205,46 @@ impl Core {
         }
     }
 
-    /// Takes a copy out of service; a damaged one is marked so durably.
-    pub(crate) fn fault(&self, state: &mut State, id: PartitionId, status: Status, reason: String) {
-        let Some(partition) = state.partitions.get_mut(&id) else { return };
-        partition.fail(status, reason);
-        if status == Status::Damaged {
-            let configuration = partition.replica.configuration().clone();
-            if let Some(descriptor) = self.descriptor(state, id, configuration, CopyState::Damaged) {
-                self.store(state, descriptor, move |_, stored| {
-                    if let Err(error) = stored {
-                        tracing::error!(partition = %id, %error, "cannot mark the copy as damaged on disk");
-                    }
-                });
-            }
+    /// A node that is about to stop removes nobody, and at last takes no ballot any more: of a cluster that stops as a
+    /// whole, the last node would else be the only member of everything.
+    fn may_propose(&self, state: &State, id: PartitionId, configuration: &Configuration) -> bool {
+        if !state.leaving || configuration.primary != Some(self.shared.node) {
+            return true;
         }
+        let known = state.partitions.get(&id).map(|partition| partition.replica.configuration());
+        let removes = known.is_none_or(|known| configuration.members().count() < known.members().count());
+        !state.stopping && !removes
+    }
+}
+
+fn note_role(state: &mut State, id: PartitionId, now: (Role, Ballot, bool)) {
+    let (role, ballot, serving) = now;
+    tracing::info!(partition = %id, ?role, %ballot, serving, "role");
+    let Some(partition) = state.partitions.get_mut(&id) else { return };
+    let before = std::mem::replace(&mut partition.reported, now);
+    if before == (Role::Primary, ballot, true) && role == Role::Primary && !state.leaving {
+        state.counters.leases_lapsed += 1;
+    }
+    if role != Role::Primary {
+        partition.lessons.clear();
+    } else if state.leaving && !state.stopping && before.0 != Role::Primary {
+        // Somebody who stops as well handed it to this node.
+        state.events.push_back((id, Event::HandOver));
+    }
+}
+
+/// Puts a message of a replica on its stream.
+fn send(state: &mut State, id: PartitionId, peer: NodeId, session: Session, message: PeerMessage) {
+    let Some(partition) = state.partitions.get_mut(&id) else { return };
+    match &message {
+        PeerMessage::Prepare { .. } => state.counters.prepares_sent += 1,
+        PeerMessage::Acknowledge(_) => state.counters.acknowledgements_sent += 1,
+        PeerMessage::Establish(establish) if !establish.configuration.contains(peer) => partition.lessons.begin(peer),
+        PeerMessage::TakeCheckpoint(_) => partition.lessons.take_checkpoint(peer),
+        _ => {}
+    }
+    if let Some(stream) = partition.stream(session) {
+        streams::send(&stream.outbox, message);
     }
 }
 

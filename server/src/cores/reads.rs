@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use pegasus_engine::table::{Lookup, ReadMode, Scan, ScanOutcome, ScanRequest, Table, TableError, hash_key_range};
-use pegasus_replication::Event;
+use pegasus_replication::{Event, Moment};
 use pegasus_wire::hash::partition_index;
 use pegasus_wire::key;
 use pegasus_wire::limits::{READ_BYTES_TARGET, READ_ROWS_MAX, SCAN_ITERATIONS_MAX};
 use pegasus_wire::messages::data::{ArchivedGet, ArchivedMultiGet, ArchivedScan, ArchivedSortKey, GetReply, Row, Rows};
 use pegasus_wire::{Frame, PartitionId, Status};
 
+use super::partition::CopyId;
 use super::session::{Refusal, Request};
 use super::{Core, Partition};
 
@@ -21,7 +22,7 @@ const INLINE_ROWS_MAX: usize = 128;
 
 impl Core {
     /// Answers a `Get`.
-    pub(crate) fn get(&self, request: Request, frame: &Frame) {
+    pub(crate) fn get(&self, request: Request, frame: &Frame, now: Moment) {
         let get = match frame.body::<ArchivedGet<'_>>() {
             Ok(get) => get,
             Err(error) => return request.refuse(Refusal::new(Status::Malformed, error.to_string())),
@@ -30,29 +31,29 @@ impl Core {
         let id = PartitionId::from(&get.partition);
         let mut stored = self.scratch.take();
         let mut failure = None;
-        let outcome = self.with_readable(id, |partition, now_seconds| {
+        let outcome = self.with_readable(id, now, |partition, now_seconds| {
             check_keys(partition, hash_key, sort_key)?;
             key::encode_into(&mut stored, hash_key, sort_key);
             match partition.table.read_row(&stored, now_seconds, ReadMode::CacheOnly) {
-                Ok(Lookup::WouldBlock) => Ok(Some((partition.table.clone(), now_seconds))),
+                Ok(Lookup::WouldBlock) => Ok(Some((partition.copy(), partition.table.clone(), now_seconds))),
                 Ok(found) => {
                     answer_lookup(&request, found, now_seconds, no_value);
                     Ok(None)
                 }
                 Err(error) => {
-                    failure = Some(error);
+                    failure = Some((partition.copy(), error));
                     Ok(None)
                 }
             }
         });
-        if let Some(error) = failure {
+        if let Some((copy, error)) = failure {
             self.scratch.replace(stored);
-            return request.refuse(self.read_failed(id, &error));
+            return request.refuse(self.read_failed(copy, &error));
         }
         match outcome {
             Ok(None) => self.count(|counters| counters.reads_inline += 1),
-            Ok(Some((table, now_seconds))) => {
-                self.get_in_pool(request, id, table, stored.clone(), now_seconds, no_value);
+            Ok(Some((copy, table, now_seconds))) => {
+                self.get_in_pool(request, copy, table, stored.clone(), now_seconds, no_value);
             }
             Err(refusal) => request.refuse(refusal),
         }
@@ -62,7 +63,7 @@ impl Core {
     fn get_in_pool(
         &self,
         request: Request,
-        id: PartitionId,
+        copy: CopyId,
         table: Table,
         stored: Vec<u8>,
         now_seconds: u32,
@@ -78,7 +79,7 @@ impl Core {
                     match done.await {
                         Ok(Ok(found)) => answer_lookup(&request, found, now_seconds, no_value),
                         Ok(Err(error)) => {
-                            request.refuse(core.read_failed(id, &error));
+                            request.refuse(core.read_failed(copy, &error));
                             core.settle();
                         }
                         Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
@@ -90,18 +91,18 @@ impl Core {
 
     /// A read that failed. If the files are not what was written, the copy is taken out of service, durably, with
     /// the next settle.
-    fn read_failed(&self, id: PartitionId, error: &TableError) -> Refusal {
-        tracing::error!(partition = %id, %error, "a read failed");
+    fn read_failed(&self, copy: CopyId, error: &TableError) -> Refusal {
+        tracing::error!(partition = %copy.partition, %error, "a read failed");
         let status = if error.is_damage() { Status::Damaged } else { Status::StorageFailed };
         if error.is_damage() {
-            self.post(id, Event::Failed { status, reason: error.to_string() });
+            self.post_to(copy, Event::Failed { status, reason: error.to_string() });
         }
         Refusal::new(status, error.to_string())
     }
 
     /// Answers a `MultiGet`.
-    pub(crate) fn multi_get(&self, request: Request, frame: Frame) {
-        let plan = match self.plan_multi_get(&frame) {
+    pub(crate) fn multi_get(&self, request: Request, frame: Frame, now: Moment) {
+        let plan = match self.plan_multi_get(&frame, now) {
             Ok(plan) => plan,
             Err(refusal) => return request.refuse(refusal),
         };
@@ -110,8 +111,8 @@ impl Core {
     }
 
     /// Answers a `Scan`.
-    pub(crate) fn scan(&self, request: Request, frame: Frame) {
-        let plan = match self.plan_scan(&frame) {
+    pub(crate) fn scan(&self, request: Request, frame: Frame, now: Moment) {
+        let plan = match self.plan_scan(&frame, now) {
             Ok(plan) => plan,
             Err(refusal) => return request.refuse(refusal),
         };
@@ -119,7 +120,7 @@ impl Core {
         self.read_rows(request, plan, inline);
     }
 
-    fn plan_multi_get(&self, frame: &Frame) -> Result<ReadPlan, Refusal> {
+    fn plan_multi_get(&self, frame: &Frame, now: Moment) -> Result<ReadPlan, Refusal> {
         let get =
             frame.body::<ArchivedMultiGet<'_>>().map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
         if get.sort_keys.len() > READ_ROWS_MAX {
@@ -129,7 +130,7 @@ impl Core {
             ));
         }
         let hash_key = &*get.hash_key;
-        self.with_readable(PartitionId::from(&get.partition), |partition, now_seconds| {
+        self.with_readable(PartitionId::from(&get.partition), now, |partition, now_seconds| {
             check_keys(partition, hash_key, b"")?;
             for sort_key in get.sort_keys.iter() {
                 key::check_sort_key(&sort_key.bytes).map_err(invalid_key)?;
@@ -150,7 +151,7 @@ impl Core {
                 RowsRequest::Keys { stored: get.sort_keys.iter().map(stored).collect(), bytes_max }
             };
             Ok(ReadPlan {
-                partition: partition.id,
+                copy: partition.copy(),
                 table: partition.table.clone(),
                 request,
                 no_value: get.no_value,
@@ -160,10 +161,10 @@ impl Core {
         })
     }
 
-    fn plan_scan(&self, frame: &Frame) -> Result<ReadPlan, Refusal> {
+    fn plan_scan(&self, frame: &Frame, now: Moment) -> Result<ReadPlan, Refusal> {
         let scan =
             frame.body::<ArchivedScan<'_>>().map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
-        self.with_readable(PartitionId::from(&scan.partition), |partition, now_seconds| {
+        self.with_readable(PartitionId::from(&scan.partition), now, |partition, now_seconds| {
             let request = RowsRequest::Range {
                 start: scan.start.to_vec(),
                 start_inclusive: scan.start_inclusive,
@@ -174,7 +175,7 @@ impl Core {
             };
             let table = partition.table.clone();
             let no_value = scan.no_value;
-            Ok(ReadPlan { partition: partition.id, table, request, no_value, now_seconds, key_prefix: 0 })
+            Ok(ReadPlan { copy: partition.copy(), table, request, no_value, now_seconds, key_prefix: 0 })
         })
     }
 
@@ -186,12 +187,12 @@ impl Core {
                     return answer_rows(&request, outcome, plan.key_prefix);
                 }
                 Ok(None) => {}
-                Err(error) => return request.refuse(self.read_failed(plan.partition, &error)),
+                Err(error) => return request.refuse(self.read_failed(plan.copy, &error)),
             }
         }
         self.count(|counters| counters.scans_in_pool += 1);
         let plan = Arc::new(plan);
-        let (id, key_prefix) = (plan.partition, plan.key_prefix);
+        let (copy, key_prefix) = (plan.copy, plan.key_prefix);
         match self.shared.long_pool.run(move || plan.run(ReadMode::Blocking)) {
             Err(_) => request.answer_status(Status::Busy),
             Ok(done) => {
@@ -203,7 +204,7 @@ impl Core {
                             answer_rows(&request, outcome, key_prefix);
                         }
                         Ok(Err(error)) => {
-                            request.refuse(core.read_failed(id, &error));
+                            request.refuse(core.read_failed(copy, &error));
                             core.settle();
                         }
                         Err(error) => request.refuse(Refusal::new(Status::Internal, error.to_string())),
@@ -216,7 +217,7 @@ impl Core {
 
 /// A checked read of several rows, ready to run on any thread.
 struct ReadPlan {
-    partition: PartitionId,
+    copy: CopyId,
     table: Table,
     request: RowsRequest,
     no_value: bool,

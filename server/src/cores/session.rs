@@ -8,12 +8,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use pegasus_replication::Moment;
 use pegasus_rpc::{Connection, FrameReader, Outbox};
 use pegasus_wire::limits::REQUESTS_PER_STREAM_MAX;
 use pegasus_wire::messages::ErrorReply;
 use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, Status};
 
-use super::Core;
+use super::{Core, clock};
 
 /// Frames taken before other tasks of the core get their turn.
 const BATCH_FRAMES: usize = 64;
@@ -137,6 +138,7 @@ pub(crate) async fn serve_connection(core: Core, connection: Connection) {
 
 async fn serve_stream(core: Core, connection: Connection, mut reader: FrameReader, outbox: Outbox) {
     let session = Session::new(outbox);
+    let mut batch = Vec::with_capacity(BATCH_FRAMES);
     loop {
         let frame = match reader.next().await {
             Ok(Some(frame)) => frame,
@@ -151,13 +153,18 @@ async fn serve_stream(core: Core, connection: Connection, mut reader: FrameReade
             }
         };
         let started = core.begin_run();
-        request(&core, &session, frame);
-        for _ in 1..BATCH_FRAMES {
+        batch.push(frame);
+        while batch.len() < BATCH_FRAMES {
             match reader.try_next() {
-                Ok(Some(frame)) => request(&core, &session, frame),
+                Ok(Some(frame)) => batch.push(frame),
                 // An error is met again by the next `next`.
                 Ok(None) | Err(_) => break,
             }
+        }
+        // After all of them were received: whether a lease still runs is judged at a moment within each request.
+        let now = clock::now();
+        for frame in batch.drain(..) {
+            request(&core, &session, frame, now);
         }
         core.settle();
         core.end_run(started);
@@ -170,13 +177,13 @@ async fn serve_stream(core: Core, connection: Connection, mut reader: FrameReade
 }
 
 /// Hands one frame to where its kind is handled.
-fn request(core: &Core, session: &Rc<Session>, frame: Frame) {
+fn request(core: &Core, session: &Rc<Session>, frame: Frame, now: Moment) {
     let request = session.begin(frame.header);
     match frame.header.kind {
-        MessageKind::GET => core.get(request, &frame),
-        MessageKind::WRITE => core.write(request, frame),
-        MessageKind::MULTI_GET => core.multi_get(request, frame),
-        MessageKind::SCAN => core.scan(request, frame),
+        MessageKind::GET => core.get(request, &frame, now),
+        MessageKind::WRITE => core.write(request, frame, now),
+        MessageKind::MULTI_GET => core.multi_get(request, frame, now),
+        MessageKind::SCAN => core.scan(request, frame, now),
         kind => request.refuse(Refusal::new(Status::Unsupported, format!("a storage node does not serve {kind}"))),
     }
 }

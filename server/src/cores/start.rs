@@ -18,7 +18,7 @@ use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, RpcError, Runtime
 use pegasus_wire::limits::CONNECTIONS_PER_CORE_MAX;
 use pegasus_wire::{Ballot, Durability, PartitionId};
 
-use super::partition::Partition;
+use super::partition::{Broken, Partition, StoredAs};
 use super::{Core, CoreParts, State, session};
 use crate::config::PinCpus;
 use crate::control::{ToCore, ToMeta};
@@ -44,6 +44,8 @@ pub struct CoreSetup {
     pub inbox: mpsc::Receiver<ToCore>,
     /// The way to the meta service.
     pub to_meta: mpsc::Sender<ToMeta>,
+    /// Dropped when the core has ended.
+    pub alive: oneshot::Sender<()>,
 }
 
 /// Starts a core's thread. It says on `started` when it answers on its port, or why it does not.
@@ -92,7 +94,7 @@ impl Drop for AbortOnPanic {
 }
 
 async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError>>) -> Result<(), NodeError> {
-    let CoreSetup { shared, id, recovered, relocation, inbox, to_meta } = setup;
+    let CoreSetup { shared, id, recovered, relocation, inbox, to_meta, alive: _alive } = setup;
     let CoreRecovery { log_options, log, copies, unfit } = recovered;
     let log = Log::open(log_options, log).await.map_err(|error| log_not_opened(&shared, id, &error))?;
     let endpoint = bind(&shared, id).await?;
@@ -117,10 +119,20 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     // Nobody listens only if the node gave up meanwhile; the inbox is closed then, too.
     let _ = started.send(Ok(id));
     let ticks = glommio::spawn_local(core.clone().tick_loop());
+    let beacons = glommio::spawn_local(core.clone().beacon_loop());
     let accepting = glommio::spawn_local(core.clone().accept_loop());
-    core.obey(inbox).await;
+    let inbox = core.obey(inbox).await;
+    // While roles are handed over, answers and assignments still come.
+    let obeying = glommio::spawn_local({
+        let core = core.clone();
+        async move {
+            core.obey(inbox).await;
+        }
+    });
     core.stop().await;
+    obeying.cancel().await;
     accepting.cancel().await;
+    beacons.cancel().await;
     ticks.cancel().await;
     writer.await;
     Ok(())
@@ -193,13 +205,15 @@ impl Core {
             let (table, recovered, flushed) = match copy.state {
                 Ok(opened) => (opened.table, opened.recovered, opened.flushed),
                 Err(problem) => {
-                    state.broken.insert(id, (copy.descriptor.configuration.ballot, problem));
+                    state.broken.insert(id, Broken::damaged(copy.descriptor.configuration.ballot, problem));
                     continue;
                 }
             };
+            let boot = copy.descriptor.boot_id_to_keep(self.boot_id);
+            let stored = StoredAs { boot, ..self.stored_as(recovered.state, &recovered) };
             let replica = self.replica(id, properties.clone(), recovered);
             let incarnation = copy.descriptor.incarnation;
-            state.partitions.insert(id, Partition::new(properties, id, incarnation, replica, table, flushed));
+            state.partitions.insert(id, Partition::new(properties, id, incarnation, replica, table, flushed, stored));
             self.log.set_flushed(id, flushed);
         }
     }
@@ -207,7 +221,7 @@ impl Core {
     /// Keeps apart the copies that nothing can be told of but that they are damaged.
     fn refuse(&self, unfit: Vec<(PartitionId, String)>) {
         // Their ballot is not known; none has this one.
-        let unfit = unfit.into_iter().map(|(id, problem)| (id, (Ballot(0), problem)));
+        let unfit = unfit.into_iter().map(|(id, problem)| (id, Broken::damaged(Ballot(0), problem)));
         self.state.borrow_mut().broken.extend(unfit);
     }
 
@@ -238,7 +252,7 @@ impl Core {
     }
 
     /// Does what the administration thread says until it says stop.
-    async fn obey(&self, mut inbox: mpsc::Receiver<ToCore>) {
+    async fn obey(&self, mut inbox: mpsc::Receiver<ToCore>) -> mpsc::Receiver<ToCore> {
         while let Some(message) = inbox.next().await {
             match message {
                 ToCore::Assignments(assignments) => {
@@ -247,6 +261,7 @@ impl Core {
                     }
                     self.take_assignments(&assignments);
                 }
+                ToCore::Tasks(assignments) => self.take_tasks(&assignments),
                 ToCore::ProposalAnswered { partition, in_force } => {
                     let event = match in_force {
                         Some(configuration) => Event::ProposalDecided { configuration },
@@ -258,8 +273,9 @@ impl Core {
                 // The asker may have gone away.
                 ToCore::Report(answer) => drop(answer.send(self.report())),
                 ToCore::Digest(partition, answer) => self.digest(partition, answer),
-                ToCore::Shutdown => return,
+                ToCore::Shutdown => break,
             }
         }
+        inbox
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use pegasus_replication::Counters as ReplicaCounters;
 
+use super::report;
 use crate::control::Metric;
 
 /// Counters of one core since its start.
@@ -34,6 +36,36 @@ pub(crate) struct Counters {
     pub(crate) acknowledgements_sent: u64,
     /// Tables flushed so that the log could be freed.
     pub(crate) flushes_for_log: u64,
+    /// Beacons sent.
+    pub(crate) beacons_sent: u64,
+    /// Beacons not sent because earlier ones to the same core were unanswered.
+    pub(crate) beacons_withheld: u64,
+    /// Beacons that got no answer in time.
+    pub(crate) beacons_unanswered: u64,
+    /// Beacons of other cores.
+    pub(crate) beacons_heard: u64,
+    /// Entries in them that were refused here.
+    pub(crate) beacon_entries_declined: u64,
+    /// Times a primary that served lost a lease.
+    pub(crate) leases_lapsed: u64,
+    /// Learners that became members with what the primary had in memory.
+    pub(crate) learned_from_window: u64,
+    /// Learners that became members after the primary read its log for them.
+    pub(crate) learned_from_log: u64,
+    /// Learners that became members after they took a checkpoint.
+    pub(crate) learned_from_checkpoint: u64,
+    /// Bytes of checkpoints sent.
+    pub(crate) checkpoint_bytes_sent: u64,
+    /// Bytes of checkpoints received.
+    pub(crate) checkpoint_bytes_received: u64,
+    /// Checkpoints that became a copy of this core.
+    pub(crate) checkpoints_taken: u64,
+    /// Checkpoints that could not be had.
+    pub(crate) checkpoints_failed: u64,
+    /// Copies set aside because the meta service said so.
+    pub(crate) copies_removed: u64,
+    /// What the replicas of copies that are gone had counted.
+    pub(crate) replicas: ReplicaCounters,
     /// Tables flushed because all tables together held too much in memory.
     pub(crate) flushes_for_memory: u64,
     /// How long the core ran without yielding, in microseconds.
@@ -56,6 +88,21 @@ impl Default for Counters {
             prepares_sent: 0,
             acknowledgements_sent: 0,
             flushes_for_log: 0,
+            beacons_sent: 0,
+            beacons_withheld: 0,
+            beacons_unanswered: 0,
+            beacons_heard: 0,
+            beacon_entries_declined: 0,
+            leases_lapsed: 0,
+            learned_from_window: 0,
+            learned_from_log: 0,
+            learned_from_checkpoint: 0,
+            checkpoint_bytes_sent: 0,
+            checkpoint_bytes_received: 0,
+            checkpoints_taken: 0,
+            checkpoints_failed: 0,
+            copies_removed: 0,
+            replicas: ReplicaCounters::default(),
             flushes_for_memory: 0,
             runs: Histogram::new_with_bounds(1, 60_000_000, 2).expect("constant bounds are valid"),
         }
@@ -68,8 +115,48 @@ impl Counters {
         self.runs.saturating_record(u64::try_from(length.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
-    /// All counters with their names.
-    pub(crate) fn metrics(&self) -> Vec<Metric> {
+    /// Keeps what a replica has counted that is gone.
+    pub(crate) fn add_replica(&mut self, counters: &ReplicaCounters) {
+        report::add(&mut self.replicas, counters);
+    }
+
+    /// All counters with their names, and those of the replicas.
+    pub(crate) fn metrics(&self, replicas: &ReplicaCounters) -> Vec<Metric> {
+        let mut metrics = self.own_metrics();
+        metrics.extend(self.membership_metrics(replicas));
+        metrics
+    }
+
+    fn membership_metrics(&self, replicas: &ReplicaCounters) -> Vec<Metric> {
+        let metric = |name, help, value: u64| Metric { name, help, value: value as f64 };
+        vec![
+            metric("beacons_sent_total", "Beacons sent.", self.beacons_sent),
+            metric("beacons_withheld_total", "Beacons held back behind unanswered ones.", self.beacons_withheld),
+            metric("beacons_unanswered_total", "Beacons without an answer.", self.beacons_unanswered),
+            metric("beacons_refused_total", "Leases that members refused.", replicas.beacons_refused),
+            metric("beacons_heard_total", "Beacons of other cores.", self.beacons_heard),
+            metric("beacons_declined_total", "Leases refused to other cores.", self.beacon_entries_declined),
+            metric("leases_lapsed_total", "Times a serving primary lost a lease.", self.leases_lapsed),
+            metric("takeovers_total", "Takeovers that succeeded.", replicas.takeovers),
+            metric("removals_total", "Members whose removal was proposed.", replicas.removals),
+            metric("additions_total", "Learners whose addition was proposed.", replicas.additions),
+            metric("hand_overs_total", "Times the primary's role was offered to another.", replicas.hand_overs),
+            metric("learned_from_window_total", "Learners that needed memory only.", self.learned_from_window),
+            metric("learned_from_log_total", "Learners that needed the log.", self.learned_from_log),
+            metric("learned_from_checkpoint_total", "Learners that needed a checkpoint.", self.learned_from_checkpoint),
+            metric("log_mutations_sent_total", "Mutations read from the log for learners.", replicas.sent_from_log),
+            metric("checkpoints_told_total", "Learners told to take a checkpoint.", replicas.checkpoints_told),
+            metric("checkpoints_taken_total", "Checkpoints that became a copy here.", self.checkpoints_taken),
+            metric("checkpoints_failed_total", "Checkpoints that could not be had.", self.checkpoints_failed),
+            metric("checkpoint_sent_bytes_total", "Bytes of checkpoints sent.", self.checkpoint_bytes_sent),
+            metric("checkpoint_received_bytes_total", "Bytes of checkpoints received.", self.checkpoint_bytes_received),
+            metric("copies_removed_total", "Copies set aside as not needed.", self.copies_removed),
+            metric("prepares_resent_total", "Mutations sent again to members.", replicas.resent),
+            metric("mutations_truncated_total", "Mutations a new primary did not have.", replicas.truncated),
+        ]
+    }
+
+    fn own_metrics(&self) -> Vec<Metric> {
         let metric = |name, help, value: u64| Metric { name, help, value: value as f64 };
         vec![
             metric("reads_inline_total", "Point reads answered inline.", self.reads_inline),

@@ -1,20 +1,20 @@
-//! Replication streams: opened by a primary to each secondary, accepted by the secondary's owning core.
+//! Replication streams: opened by a primary to each secondary and learner, accepted by the owning core there (see
+//! `follow`).
 //!
 //! A stream carries one partition. Its first frame is ESTABLISH. The host only moves messages; which ones are
 //! sent, and which are believed, is the replica's business.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pegasus_replication::{Event, PeerMessage, Session};
-use pegasus_rpc::{Alpn, Connection, FrameReader, Outbox, Reconnecting, Role};
+use pegasus_rpc::{Alpn, FrameReader, Outbox, Reconnecting, Role};
 use pegasus_wire::frame::WireError;
-use pegasus_wire::messages::ErrorReply;
 use pegasus_wire::messages::peer::{
-    Acknowledge, ArchivedAcknowledge, ArchivedCommitPoint, ArchivedPrepare, CommitPoint, Establish, Prepare, Refuse,
+    Acknowledge, ArchivedAcknowledge, ArchivedCommitPoint, ArchivedPrepare, CommitPoint, Prepare, Refuse,
 };
 use pegasus_wire::{
     Ballot, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, MutationKind, NodeId, PartitionId, Status,
-    owner_core,
 };
 
 use super::Core;
@@ -28,7 +28,7 @@ const BATCH_FRAMES: usize = 256;
 
 /// Which end of a stream this node is. ESTABLISH is a request at one end and an answer at the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     /// The primary, which opened the stream.
     Leading,
     /// The member, which accepted it.
@@ -63,17 +63,19 @@ impl Core {
 
     /// The (lazily made) connection to the core that owns the partition on a peer.
     fn channel_to(&self, partition: PartitionId, peer: NodeId) -> Option<Reconnecting> {
+        let address = self.state.borrow().nodes.get(&peer)?.endpoint(partition);
+        Some(self.channel_at(address))
+    }
+
+    /// The (lazily made) connection to another node's core.
+    pub(crate) fn channel_at(&self, address: SocketAddr) -> Reconnecting {
         let mut state = self.state.borrow_mut();
-        let address = state.nodes.get(&peer)?.endpoint(partition);
-        let channel = state
-            .peers
-            .entry(address)
-            .or_insert_with(|| Reconnecting::new(self.endpoint.clone(), address, Role::Replica, Alpn::Peer));
-        Some(channel.clone())
+        let connect = || Reconnecting::new(self.endpoint.clone(), address, Role::Replica, Alpn::Peer);
+        state.peers.entry(address).or_insert_with(connect).clone()
     }
 
     /// Registers a stream; `None` if the partition is gone.
-    fn add_stream(&self, partition: PartitionId, outbox: Outbox) -> Option<Session> {
+    pub(crate) fn add_stream(&self, partition: PartitionId, outbox: Outbox) -> Option<Session> {
         let mut state = self.state.borrow_mut();
         state.next_session += 1;
         let session = Session(state.next_session);
@@ -82,7 +84,14 @@ impl Core {
     }
 
     /// Feeds a stream's messages to the replica until the stream ends.
-    async fn pump(&self, partition: PartitionId, peer: NodeId, session: Session, mut reader: FrameReader, side: Side) {
+    pub(crate) async fn pump(
+        &self,
+        partition: PartitionId,
+        peer: NodeId,
+        session: Session,
+        mut reader: FrameReader,
+        side: Side,
+    ) {
         while let Ok(Some(frame)) = reader.next().await {
             let started = self.begin_run();
             let mut heard = self.deliver(partition, peer, session, &frame, side);
@@ -129,67 +138,6 @@ impl Core {
             partition.close_stream(session);
         }
     }
-
-    /// Serves a peer's connection until it ends.
-    pub(crate) async fn serve_peer(self, connection: Connection) {
-        while let Some((writer, reader)) = connection.accept().await {
-            let outbox = Outbox::start(&self.runtime, writer);
-            glommio::spawn_local(self.clone().follow_stream(outbox, reader)).detach();
-        }
-    }
-
-    /// Serves one accepted stream: the first frame must be ESTABLISH for a partition this core holds.
-    async fn follow_stream(self, outbox: Outbox, mut reader: FrameReader) {
-        let Ok(Some(frame)) = reader.next().await else { return };
-        let establish = match self.first_frame(&frame) {
-            Ok(establish) => establish,
-            Err((status, message)) => {
-                tracing::debug!(%status, %message, "refusing a replication stream");
-                let error = ErrorReply::new(message);
-                let _ = outbox.push(|out| FrameBuilder::append_error(out, &frame.header, status, &error));
-                outbox.finish();
-                return;
-            }
-        };
-        let (partition, peer) = (establish.partition, establish.sender);
-        let Some(session) = self.add_stream(partition, outbox) else { return };
-        self.post(partition, Event::Received { peer, session, message: PeerMessage::Establish(Box::new(establish)) });
-        self.settle();
-        self.pump(partition, peer, session, reader, Side::Following).await;
-    }
-
-    fn first_frame(&self, frame: &Frame) -> Result<Establish, (Status, String)> {
-        if frame.header.kind != MessageKind::ESTABLISH {
-            return Err((
-                Status::Malformed,
-                format!("a replication stream begins with ESTABLISH, not {}", frame.header.kind),
-            ));
-        }
-        let establish: Establish = frame.decode().map_err(|error| (Status::Malformed, error.to_string()))?;
-        if self.shared.cluster().is_some_and(|cluster| cluster != establish.cluster) {
-            return Err((Status::WrongCluster, format!("the primary belongs to cluster {}", establish.cluster)));
-        }
-        if establish.receiver != self.shared.node {
-            let (meant, here) = (establish.receiver, self.shared.node);
-            return Err((Status::StaleRoute, format!("the stream is meant for node {meant}, this is node {here}")));
-        }
-        let partition = establish.partition;
-        let owner = owner_core(partition, self.shared.config.cores);
-        if owner != self.id {
-            return Err((Status::StaleRoute, format!("core {owner} owns partition {partition} on this node")));
-        }
-        let state = self.state.borrow();
-        match state.partitions.get(&partition) {
-            None if state.broken.contains_key(&partition) || state.missing.contains(&partition) => {
-                Err((Status::Damaged, format!("the copy of partition {partition} on this node is unfit")))
-            }
-            None => Err((Status::NoSuchPartition, format!("no copy of partition {partition} on this node (yet)"))),
-            Some(copy) => match &copy.problem {
-                Some((status, message)) => Err((*status, message.clone())),
-                None => Ok(establish),
-            },
-        }
-    }
 }
 
 /// Appends a message to a stream's outbox. A closed outbox is noticed by the stream's reader.
@@ -215,6 +163,9 @@ pub(crate) fn send(outbox: &Outbox, message: PeerMessage) {
         PeerMessage::CommitPoint(CommitPoint { ballot, committed }) => outbox.push(|out| {
             FrameBuilder::append(out, header(MessageKind::COMMIT_POINT), &CommitPoint { ballot, committed }, &[]);
         }),
+        PeerMessage::TakeCheckpoint(take) => {
+            outbox.push(|out| FrameBuilder::append(out, header(MessageKind::TAKE_CHECKPOINT), &take, &[]))
+        }
         PeerMessage::Refuse { status, refuse } => outbox.push(|out| {
             FrameBuilder::append(out, FrameHeader::answer(MessageKind::REFUSE, 0, status), &refuse, &[]);
         }),
@@ -260,6 +211,7 @@ fn decode(frame: &Frame, side: Side) -> Result<PeerMessage, String> {
                 committed: Decree(point.committed.0.to_native()),
             }))
         }
+        MessageKind::TAKE_CHECKPOINT => frame.decode().map(PeerMessage::TakeCheckpoint).map_err(text),
         MessageKind::REFUSE => {
             let refuse = frame.decode::<Refuse>().map_err(text)?;
             Ok(PeerMessage::Refuse { status: frame.header.status, refuse })
