@@ -7,13 +7,15 @@ use futures_util::stream;
 use pegasus_wire::config::check_table_name;
 use pegasus_wire::limits::{MEMBERS_MAX, PARTITION_COUNT_MAX};
 use pegasus_wire::messages::control::{
-    ClusterReply, CreateTable, ListTables, QueryCluster, QueryTable, TableList, TableReply,
+    ClusterReply, CreateTable, DiagnosePartitions, Diagnosis, ForceConfiguration, ListTables, ProposalReply,
+    QueryCluster, QueryTable, TableList, TableReply,
 };
-use pegasus_wire::messages::data::Scan;
-use pegasus_wire::{Durability, FrameBuilder, MessageKind, TableProperties};
+use pegasus_wire::{
+    Ballot, Configuration, Durability, FrameBuilder, MessageKind, NodeId, PartitionId, TableProperties,
+};
 
 use crate::client::{Client, deadline_in};
-use crate::dispatch::Target;
+use crate::dispatch::{Target, append_probe};
 use crate::error::Error;
 use crate::retry::Effect;
 
@@ -71,6 +73,15 @@ impl TableSpec {
     }
 }
 
+/// What came of [`Client::force_configuration`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forced {
+    /// Whether what was asked for is in force. Otherwise the ballot was another one.
+    pub accepted: bool,
+    /// What is in force.
+    pub configuration: Configuration,
+}
+
 impl Client {
     /// Makes a table. Its partitions serve a little later: see [`Client::wait_until_serving`].
     ///
@@ -102,19 +113,8 @@ impl Client {
         let probe = |index: u32| {
             let core = core.clone();
             async move {
-                let call =
-                    core.call(Target::Index(index), MessageKind::SCAN, Effect::Read, deadline, |out, header, id| {
-                        let scan = Scan {
-                            partition: id,
-                            start: b"",
-                            stop: b"",
-                            start_inclusive: true,
-                            no_value: true,
-                            count_only: false,
-                            rows_max: 1,
-                        };
-                        FrameBuilder::append(out, header, &scan, &[]);
-                    });
+                let target = Target::Index(index);
+                let call = core.call(target, MessageKind::SCAN, Effect::Read, deadline, append_probe);
                 call.await.map(|_| ())
             }
         };
@@ -140,6 +140,37 @@ impl Client {
         let meta = &self.shared.meta;
         let frame = meta.call(MessageKind::QUERY_TABLE, Effect::Read, self.meta_deadline(), build).await?;
         frame.decode().map_err(Error::protocol)
+    }
+
+    /// Which partitions of a table, or of all tables, are not whole, why, and what they wait for.
+    ///
+    /// An answer that would be too large says of fewer: [`Diagnosis::examined`] tells how many were looked at.
+    pub async fn diagnose_partitions(&self, table: Option<&str>) -> Result<Diagnosis, Error> {
+        let question = DiagnosePartitions { table: table.map(str::to_owned) };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &question, &[]);
+        let meta = &self.shared.meta;
+        let frame = meta.call(MessageKind::DIAGNOSE_PARTITIONS, Effect::Read, self.meta_deadline(), build).await?;
+        frame.decode().map_err(Error::protocol)
+    }
+
+    /// The last resort for a partition none of whose members will come back: makes `primary` its only member, if
+    /// `expected_ballot` is the ballot in force.
+    ///
+    /// **Acknowledged writes that only the other members held are lost for ever**, also if these come back later. The
+    /// caller has made sure that somebody accepts that.
+    pub async fn force_configuration(
+        &self,
+        partition: PartitionId,
+        expected_ballot: Ballot,
+        primary: NodeId,
+    ) -> Result<Forced, Error> {
+        let request = ForceConfiguration { partition, expected_ballot, primary, accept_loss: true };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &request, &[]);
+        // May happen twice: it is compared with the ballot, and what is in force already succeeds.
+        let meta = &self.shared.meta;
+        let frame = meta.call(MessageKind::FORCE_CONFIGURATION, Effect::Read, self.meta_deadline(), build).await?;
+        let configuration = frame.decode::<ProposalReply>().map_err(Error::protocol)?.configuration;
+        Ok(Forced { accepted: frame.header.status.is_ok(), configuration })
     }
 
     /// The cluster: its meta servers, nodes and tables.

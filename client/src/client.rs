@@ -1,7 +1,9 @@
 //! A connection to one cluster.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pegasus_rpc::{Endpoint, Identity, Runtime};
@@ -9,8 +11,10 @@ use pegasus_rpc::{Endpoint, Identity, Runtime};
 use crate::dispatch::TableCore;
 use crate::error::Error;
 use crate::meta::MetaService;
-use crate::nodes::Nodes;
+use crate::nodes::{self, Alarm, Nodes};
 use crate::options::ClientOptions;
+use crate::refresh::suspect;
+use crate::route::RouteCache;
 use crate::table::Table;
 
 /// A client of one cluster. Cloning it is cheap and shares everything: one socket, one channel per core of each
@@ -41,8 +45,10 @@ pub(crate) struct Shared {
     pub(crate) meta: MetaService,
     pub(crate) nodes: Nodes,
     endpoint: Endpoint,
-    /// Weak, because a table's core holds this; a table without handles is asked for anew.
-    tables: Mutex<HashMap<String, Weak<TableCore>>>,
+    closed: AtomicBool,
+    /// Routes are kept for as long as the client: a table that was opened once can be opened again while every meta
+    /// server is down.
+    tables: Mutex<HashMap<String, Arc<RouteCache>>>,
 }
 
 impl Client {
@@ -59,8 +65,10 @@ impl Client {
             .map_err(|error| Error::Setup(format!("cannot open a local UDP socket: {error}")))?;
         let meta = MetaService::new(endpoint.clone(), &options.meta_servers, options.attempt_timeout);
         let nodes = Nodes::new(endpoint.clone());
-        let shared = Shared { options, meta, nodes, endpoint, tables: Mutex::new(HashMap::new()) };
+        let shared =
+            Shared { options, meta, nodes, endpoint, closed: AtomicBool::new(false), tables: Mutex::default() };
         let client = Client { shared: Arc::new(shared) };
+        tokio::spawn(nodes::watch(Arc::downgrade(&client.shared)));
         client.shared.meta.check(client.meta_deadline()).await?;
         client.cluster_status().await?;
         Ok(client)
@@ -76,6 +84,7 @@ impl Client {
     /// Closes all connections. Operations still under way end: reads with [`Error::Timeout`], writes that were sent
     /// with [`Error::Unknown`].
     pub async fn close(&self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.endpoint.close().await;
     }
 
@@ -83,17 +92,44 @@ impl Client {
         deadline_in(self.shared.options.meta_timeout)
     }
 
-    /// What the handles of this table share; made if there is no handle yet.
+    /// What a handle of this table works with.
     pub(crate) fn table_core(&self, name: &str) -> Arc<TableCore> {
+        let routes = self.shared.routes(name);
+        Arc::new(TableCore { shared: self.shared.clone(), routes })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<RouteCache>>> {
         // The map is whole at every point where a panic could poison the lock.
-        let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(core) = tables.get(name).and_then(Weak::upgrade) {
-            return core;
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True once nothing can succeed any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The route of a table, shared by all its handles.
+    fn routes(&self, name: &str) -> Arc<RouteCache> {
+        let mut tables = self.lock();
+        if let Some(routes) = tables.get(name) {
+            return routes.clone();
         }
-        tables.retain(|_, core| core.strong_count() > 0);
-        let core = Arc::new(TableCore::new(self.shared.clone(), name.to_owned()));
-        tables.insert(name.to_owned(), Arc::downgrade(&core));
-        core
+        // Names that turned out to be no tables.
+        tables.retain(|_, routes| Arc::strong_count(routes) > 1 || routes.cached().is_some());
+        let routes = Arc::new(RouteCache::new(name.to_owned()));
+        tables.insert(name.to_owned(), routes.clone());
+        routes
+    }
+
+    /// A core of a storage node does not answer: the routes that lead there are asked for again.
+    pub(crate) fn suspect_address(self: &Arc<Shared>, address: SocketAddr, alarm: Alarm) {
+        let concerned = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.leads_to(address));
+        let concerned: Vec<Arc<RouteCache>> = self.lock().values().filter(concerned).cloned().collect();
+        for routes in concerned {
+            suspect(&routes, self, (alarm == Alarm::Lost).then_some(address));
+        }
     }
 }
 

@@ -1,23 +1,47 @@
 //! One request to one partition: route, send, judge, and again until it is answered, must not be sent again, or time
 //! is up.
+//!
+//! ```text
+//!        +--------------------- pause, or a new place ----------------------+
+//!        v                                                                  |
+//!     place known? --- no: the route is asked for ------------------------->+
+//!        | yes                                                              |
+//!     a write, and the channel is silent? --- probe: not answered --------->+
+//!        | no, or the probe was answered                                    |
+//!     send and wait ------ the partition moves: a read, or a write that --->+
+//!        |                 has not been sent, leaves for the new place      |
+//!        v                                                                  |
+//!     judge -------------------- again ------------------------------------>+
+//!        |
+//!        +--> answered, failed or unknown
+//! ```
+//!
+//! Nothing here waits for the meta service while a route is known: the route is asked for in the background
+//! (`refresh`), and an operation that pauses or waits is woken when its partition has moved.
+//!
+//! What is rare is boxed: the future of an operation is moved before it is polled, so every one pays for its size.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Instant;
 
-use pegasus_wire::{Frame, FrameHeader, MessageKind, PartitionId};
+use futures_util::poll;
+use pegasus_wire::messages::data::Scan;
+use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId};
 
 use crate::client::Shared;
 use crate::error::Error;
+use crate::nodes::NodeChannel;
+use crate::refresh::suspect;
 use crate::retry::{Again, Backoff, Effect, Verdict, judge};
 use crate::route::{Route, RouteCache};
 
-/// Hints followed without a pause in one operation: two nodes that name each other must not spin a client.
-const HINTS_MAX: u32 = 3;
-/// How long an operation waits for a new route before it goes on with the old one: data is served also while every
-/// meta server is away.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
-/// A server that keeps asking to try again may have lost its role: the route is asked for after so many attempts.
-const ATTEMPTS_PER_REFRESH: u32 = 8;
+/// Times one operation goes to a new place without a pause: two nodes that name each other must not spin a client.
+const LEAPS_MAX: u32 = 5;
+/// A server that keeps asking to try again may have lost its role: from this attempt on the route is asked for.
+const ATTEMPTS_BEFORE_REFRESH: u32 = 3;
 
 /// Which partition a request goes to.
 #[derive(Clone, Copy, Debug)]
@@ -28,22 +52,26 @@ pub(crate) enum Target {
     Index(u32),
 }
 
-/// What all handles of a table share.
+/// What a handle of a table works with.
 pub(crate) struct TableCore {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) routes: RouteCache,
+    pub(crate) routes: Arc<RouteCache>,
+}
+
+/// A partition and where it was when an attempt began.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    route: &'a Route,
+    index: u32,
+    channel: &'a NodeChannel,
 }
 
 impl TableCore {
-    pub(crate) fn new(shared: Arc<Shared>, name: String) -> TableCore {
-        TableCore { shared, routes: RouteCache::new(name) }
-    }
-
     /// The route, asked for if it is not known yet.
     pub(crate) async fn route(&self, deadline: Instant) -> Result<Arc<Route>, Error> {
         match self.routes.cached() {
             Some(route) => Ok(route),
-            None => self.refresh(0, deadline).await,
+            None => Box::pin(self.routes.refresh(&self.shared.meta, &self.shared.nodes, 0, deadline)).await,
         }
     }
 
@@ -61,16 +89,15 @@ impl TableCore {
         let mut attempts = Attempts::new(deadline);
         loop {
             let index = partition_of(target, &route)?;
-            let verdict = self.attempt(&route, index, kind, effect, deadline, &build).await;
-            match verdict {
+            match self.attempt(&route, index, kind, effect, deadline, &build).await {
                 Verdict::Done(frame) => return Ok(frame),
                 Verdict::Fail(error) => {
-                    if matches!(error, Error::NoSuchTable(_)) {
-                        self.routes.forget();
-                    }
+                    self.learn_from(&error);
                     return Err(error);
                 }
-                Verdict::Again(again) => route = self.before_next(route, index, again, &mut attempts).await?,
+                Verdict::Again(again) => {
+                    route = Box::pin(self.before_next(route, index, again, &mut attempts)).await?;
+                }
             }
         }
     }
@@ -84,21 +111,79 @@ impl TableCore {
         deadline: Instant,
         build: &impl Fn(&mut Vec<u8>, FrameHeader, PartitionId),
     ) -> Verdict {
-        let partition = route.partition_id(index);
         let Some(channel) = route.channel(index) else {
-            let reason = format!("partition {partition} has no primary");
+            let reason = format!("partition {} has no primary", route.partition_id(index));
             return Verdict::Again(Again { refresh: true, reason, ..Again::default() });
         };
-        // A write gets all the time there is: cutting it short would only make its outcome unknown.
+        let place = Place { route, index, channel };
+        if effect == Effect::Write
+            && channel.is_silent()
+            && let Some(verdict) = Box::pin(self.probe(place, self.read_deadline(deadline))).await
+        {
+            return verdict;
+        }
         let attempt_deadline = match effect {
-            Effect::Read => deadline.min(Instant::now() + self.shared.options.attempt_timeout),
+            Effect::Read => self.read_deadline(deadline),
+            // A write gets all the time there is: cutting it short would only make its outcome unknown.
             Effect::Write => deadline,
         };
-        let outcome = channel.call(kind, attempt_deadline, |out, header| build(out, header, partition)).await;
-        judge(outcome, effect)
+        self.exchange(place, kind, effect, attempt_deadline, build).await
     }
 
-    /// Prepares the next attempt: takes the hint, or asks for the route, and pauses unless there is a new place to try.
+    fn read_deadline(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.shared.options.attempt_timeout)
+    }
+
+    /// Asks a silent node for something harmless before a write is sent there: whose write goes to a node that is gone
+    /// will never know what became of it. `None` if the node answers and may take the write.
+    async fn probe(&self, place: Place<'_>, deadline: Instant) -> Option<Verdict> {
+        match self.exchange(place, MessageKind::SCAN, Effect::Read, deadline, &append_probe).await {
+            Verdict::Done(_) => None,
+            // The write will be told the same, or be taken.
+            Verdict::Again(again) if !again.refresh && !again.moved => None,
+            verdict => Some(verdict),
+        }
+    }
+
+    /// Sends the request once and waits for its answer; leaves for another place if the partition has moved there and
+    /// the request may be sent again.
+    async fn exchange(
+        &self,
+        place: Place<'_>,
+        kind: MessageKind,
+        effect: Effect,
+        deadline: Instant,
+        build: &impl Fn(&mut Vec<u8>, FrameHeader, PartitionId),
+    ) -> Verdict {
+        let Place { route, index, channel } = place;
+        let partition = route.partition_id(index);
+        let sent = AtomicBool::new(false);
+        let mut call = pin!(channel.call(kind, deadline, |out, header| {
+            sent.store(true, Ordering::Relaxed);
+            build(out, header, partition);
+        }));
+        if let Poll::Ready(outcome) = poll!(call.as_mut()) {
+            return judge(outcome, effect);
+        }
+        loop {
+            if effect == Effect::Write && sent.load(Ordering::Relaxed) {
+                return judge(call.await, effect);
+            }
+            let departure = channel.departure();
+            if self.moved_from(route, index).is_some() {
+                let reason = "the partition has moved elsewhere".to_owned();
+                return Verdict::Again(Again { moved: true, reason, only_late: true, ..Again::default() });
+            }
+            tokio::select! {
+                biased;
+                outcome = call.as_mut() => return judge(outcome, effect),
+                () = departure => {}
+            }
+        }
+    }
+
+    /// Prepares the next attempt: takes the hint, or has the route asked for, and pauses unless there is a new place to
+    /// try.
     async fn before_next(
         &self,
         route: Arc<Route>,
@@ -114,48 +199,76 @@ impl TableCore {
         if attempts.backoff.is_over() {
             return Err(attempts.backoff.timeout());
         }
-        if let Some(endpoint) = again.hint.filter(|_| attempts.hints_left > 0) {
-            attempts.hints_left -= 1;
+        if let Some(endpoint) = again.hint.filter(|_| attempts.leaps_left > 0) {
+            attempts.leaps_left -= 1;
             self.routes.follow_hint(&self.shared.nodes, &route, index, endpoint);
-            return Ok(self.routes.cached().unwrap_or(route));
+            return self.route(attempts.deadline).await;
         }
-        if !again.refresh && !attempts.made.is_multiple_of(ATTEMPTS_PER_REFRESH) {
-            attempts.backoff.pause().await?;
-            return Ok(self.routes.cached().unwrap_or(route));
+        if again.refresh || (attempts.made >= ATTEMPTS_BEFORE_REFRESH && !again.moved) {
+            suspect(&self.routes, &self.shared, None);
         }
-        let refresh_deadline = attempts.deadline.min(Instant::now() + REFRESH_TIMEOUT);
-        let next = match self.refresh(route.version, refresh_deadline).await {
-            Ok(next) => next,
-            Err(Error::Timeout(_)) => route.clone(),
-            Err(error) => return Err(error),
-        };
-        let same_place = next.partition_id(index) == partition && next.endpoint(index) == route.endpoint(index);
-        if same_place {
-            attempts.backoff.pause().await?;
-        }
-        Ok(next)
+        self.pause(&route, index, attempts).await
     }
 
-    async fn refresh(&self, seen: u64, deadline: Instant) -> Result<Arc<Route>, Error> {
-        let result = self.routes.refresh(&self.shared.meta, &self.shared.nodes, seen, deadline).await;
-        if matches!(result, Err(Error::NoSuchTable(_))) {
-            self.routes.forget();
+    /// Waits until the next attempt is due, or the partition is found to be elsewhere.
+    async fn pause(&self, route: &Route, index: u32, attempts: &mut Attempts) -> Result<Arc<Route>, Error> {
+        let until = attempts.backoff.next_attempt()?;
+        loop {
+            let change = self.routes.change();
+            if attempts.leaps_left > 0
+                && let Some(moved) = self.moved_from(route, index)
+            {
+                attempts.leaps_left -= 1;
+                return Ok(moved);
+            }
+            if tokio::time::timeout_at(until.into(), change).await.is_err() {
+                return self.route(attempts.deadline).await;
+            }
         }
-        result
     }
+
+    /// The route now, if it leads elsewhere than `route` did.
+    fn moved_from(&self, route: &Route, index: u32) -> Option<Arc<Route>> {
+        if self.routes.version() == route.version {
+            return None;
+        }
+        self.routes.cached().filter(|current| current.differs_from(route, index))
+    }
+
+    fn learn_from(&self, error: &Error) {
+        match error {
+            Error::NoSuchTable(_) => self.routes.forget(),
+            Error::Unknown(_) => suspect(&self.routes, &self.shared, None),
+            _ => {}
+        }
+    }
+}
+
+/// The first row of the partition, if it has one: what any node that serves the partition answers at once.
+pub(crate) fn append_probe(out: &mut Vec<u8>, header: FrameHeader, partition: PartitionId) {
+    let scan = Scan {
+        partition,
+        start: b"",
+        stop: b"",
+        start_inclusive: true,
+        no_value: true,
+        count_only: false,
+        rows_max: 1,
+    };
+    FrameBuilder::append(out, header, &scan, &[]);
 }
 
 /// The attempts of one operation.
 struct Attempts {
     deadline: Instant,
     made: u32,
-    hints_left: u32,
+    leaps_left: u32,
     backoff: Backoff,
 }
 
 impl Attempts {
     fn new(deadline: Instant) -> Attempts {
-        Attempts { deadline, made: 0, hints_left: HINTS_MAX, backoff: Backoff::new(deadline) }
+        Attempts { deadline, made: 0, leaps_left: LEAPS_MAX, backoff: Backoff::new(deadline) }
     }
 }
 

@@ -23,11 +23,15 @@
 //! - a write that returned `Ok` is logged on every member of its partition and visible to every later read
 //! - a write is sent again only while it is certain that no server took it; otherwise it is [`Error::Unknown`]
 //! - every operation ends within its deadline, and every limit is checked before anything is sent
+//! - a failover is ridden out: what may be sent again is, to wherever the partition has moved, until the deadline
+//! - the meta service is needed to open a table for the first time and to find a partition that has moved, and for
+//!   nothing else: with every meta server down, tables that were opened before are read and written
 //!
 //! The library runs on tokio. It must never depend on RocksDB, glommio or any server package.
 //!
-//! Code map: `table`, `multi_get`, `scan`, `batch` and `admin` are the operations; `dispatch` sends one request to
-//! one partition by the rule in `retry`; `route` knows where partitions are; `meta` and `nodes` hold the channels.
+//! Code map: `table`, `multi_get`, `scan` and `batch` are the operations on rows, `admin` those of operators;
+//! `dispatch` sends one request to one partition by the rule in `retry`; `route` knows where partitions are, `refresh`
+//! when to ask again; `meta` and `nodes` hold the channels.
 
 mod admin;
 mod batch;
@@ -38,6 +42,7 @@ mod meta;
 mod multi_get;
 mod nodes;
 mod options;
+mod refresh;
 mod retry;
 mod route;
 mod rows;
@@ -45,14 +50,16 @@ mod scan;
 mod table;
 pub mod tls;
 
-pub use admin::TableSpec;
+pub use admin::{Forced, TableSpec};
 pub use batch::{WriteBatch, expiry_from_now, now_seconds, row_bytes, write_overhead_bytes};
 pub use client::Client;
 pub use error::Error;
 pub use multi_get::{RangeOptions, RangeRows, SortKeyRange};
 pub use options::{ATTEMPT_TIMEOUT, ClientOptions, META_TIMEOUT, OPERATION_TIMEOUT};
-pub use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableReply, TableSummary};
-pub use pegasus_wire::{Advice, Durability, Status, TableProperties};
+pub use pegasus_wire::messages::control::{
+    ClusterReply, Diagnosis, NodeSummary, PartitionDiagnosis, TableReply, TableSummary,
+};
+pub use pegasus_wire::{Advice, Ballot, Configuration, Durability, NodeId, PartitionId, Status, TableProperties};
 pub use rows::{Row, ScanRow, Ttl};
 pub use scan::{ScanOptions, Scanner};
 pub use table::Table;

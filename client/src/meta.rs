@@ -1,12 +1,16 @@
 //! Questions to the meta service: a list of servers, one of which leads.
 //!
-//! Any of them may be asked. One that does not lead says who does; one that does not answer is passed over.
+//! Any of them may be asked. One that does not lead says who does; one that does not answer is passed over: soon in the
+//! first round, so that a dead leader costs little, and later each time, so that slow servers are not given up for
+//! ever.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pegasus_rpc::{Alpn, Endpoint, Reconnecting, Role, RpcError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pegasus_rpc::{Alpn, CallError, Endpoint, Reconnecting, Role, RpcError};
 use pegasus_wire::{Frame, FrameHeader, MessageKind};
 
 use crate::error::Error;
@@ -27,6 +31,8 @@ struct Servers {
 
 /// Servers remembered at most; a hint beyond it is not followed. Bounds what a server can make a client keep.
 const SERVERS_MAX: usize = 16;
+/// How long a server may take in the first round, if there are others; doubles with each round.
+const ATTEMPT_FIRST: Duration = Duration::from_millis(500);
 /// Hints followed without a pause in one question: two servers that name each other must not spin a client.
 const HINTS_MAX: u32 = 3;
 
@@ -46,10 +52,15 @@ impl MetaService {
     ) -> Result<Frame, Error> {
         let mut backoff = Backoff::new(deadline);
         let mut hints_left = HINTS_MAX;
+        let mut attempts = 0;
         loop {
             let (address, channel) = self.current();
-            let attempt_deadline = self.attempt_deadline(effect, deadline);
-            let outcome = channel.call(kind, attempt_deadline, |out, header| build(out, header)).await;
+            let attempt_deadline = self.attempt_deadline(attempts, deadline);
+            attempts += 1;
+            let outcome = match effect {
+                Effect::Read => channel.call(kind, attempt_deadline, &build).await,
+                Effect::Write => call_once(&channel, kind, attempt_deadline, deadline, &build).await,
+            };
             let again = match judge(outcome, effect) {
                 Verdict::Done(frame) => return Ok(frame),
                 Verdict::Fail(error) => return Err(error),
@@ -66,13 +77,24 @@ impl MetaService {
         }
     }
 
-    /// Fails at once if every server refuses this client for a reason that does not pass: certificates, versions.
-    /// Servers that do not answer are left to the first question.
+    /// Connects, and begins with the server that is there first. Fails at once if every server refuses this client for
+    /// a reason that does not pass: certificates, versions. Servers that do not answer are left to the first question.
     pub(crate) async fn check(&self, deadline: Instant) -> Result<(), Error> {
+        let deadline = deadline.min(Instant::now() + self.attempt_timeout);
         let servers = self.lock().list.clone();
+        let attempts = servers.into_iter().map(|(address, channel)| async move {
+            let connected = channel.connection(deadline).await;
+            (address, connected)
+        });
+        let mut attempts: FuturesUnordered<_> = attempts.collect();
         let mut refusal = None;
-        for (_, channel) in servers {
-            match channel.connection(deadline.min(Instant::now() + self.attempt_timeout)).await {
+        let mut silent = false;
+        while let Some((address, connected)) = attempts.next().await {
+            match connected {
+                Ok(_) => {
+                    self.begin_with(address);
+                    return Ok(());
+                }
                 Err(
                     error @ (RpcError::Untrusted { .. }
                     | RpcError::Refused { .. }
@@ -80,21 +102,30 @@ impl MetaService {
                     | RpcError::NoCommonVersion { .. }
                     | RpcError::Setup { .. }),
                 ) => refusal = Some(error),
-                Ok(_) | Err(_) => return Ok(()),
+                Err(_) => silent = true,
             }
         }
-        match refusal {
+        match refusal.filter(|_| !silent) {
             Some(error) => Err(Error::Setup(format!("cannot connect: {error}"))),
             None => Ok(()),
         }
     }
 
-    /// With one server there is nobody else to ask; with several, one that does not answer is passed over.
-    fn attempt_deadline(&self, effect: Effect, deadline: Instant) -> Instant {
-        match effect {
-            Effect::Read if self.lock().list.len() > 1 => deadline.min(Instant::now() + self.attempt_timeout),
-            Effect::Read | Effect::Write => deadline,
+    fn begin_with(&self, address: SocketAddr) {
+        let mut servers = self.lock();
+        if let Some(position) = servers.list.iter().position(|(known, _)| *known == address) {
+            servers.current = position;
         }
+    }
+
+    /// With one server there is nobody else to ask; with several, one that does not answer is passed over.
+    fn attempt_deadline(&self, attempts: u32, deadline: Instant) -> Instant {
+        let servers = self.lock().list.len() as u32;
+        if servers == 1 {
+            return deadline;
+        }
+        let timeout = ATTEMPT_FIRST.saturating_mul(1 << (attempts / servers).min(10)).min(self.attempt_timeout);
+        deadline.min(Instant::now() + timeout)
     }
 
     fn lock(&self) -> MutexGuard<'_, Servers> {
@@ -136,6 +167,21 @@ impl MetaService {
         servers.list.push((leader, connect_to(&self.endpoint, leader)));
         Some(servers.list.len() - 1)
     }
+}
+
+/// Sends what must not be sent twice: a server that cannot be connected to is passed over, one that was asked is waited
+/// for.
+async fn call_once(
+    channel: &Reconnecting,
+    kind: MessageKind,
+    connect_deadline: Instant,
+    deadline: Instant,
+    build: impl FnOnce(&mut Vec<u8>, FrameHeader),
+) -> Result<Frame, CallError> {
+    if let Err(error) = channel.connection(connect_deadline).await {
+        return Err(CallError::NotSent { reason: error.to_string() });
+    }
+    channel.call(kind, deadline, build).await
 }
 
 fn connect_to(endpoint: &Endpoint, address: SocketAddr) -> Reconnecting {

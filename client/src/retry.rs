@@ -5,29 +5,34 @@
 //! status, advice Done            done                     done
 //! status, advice Retry           again                    again
 //! status, advice RefreshRoute    again, new route         again, new route
+//! Damaged, StorageFailed         again, new route         again, new route
 //! status, advice GiveUp          fail                     fail
-//! status, advice Unknown         fail                     fail: Unknown
+//! status, advice Unknown         again                    fail: Unknown
 //! not sent                       again, new route         again, new route
 //! sent, connection lost          again, new route         fail: Unknown
 //! attempt's deadline, not sent   again, new route         again, new route
 //! attempt's deadline, sent       again, new route         fail: Unknown
 //! ```
 //!
-//! Again always ends at the operation's deadline, with `Timeout`: nothing was done.
+//! A copy that is damaged or cannot be written to says so before it takes a request, and another member is about to
+//! take its place: such a refusal is final only if nobody has by the deadline.
+//!
+//! Again always ends at the operation's deadline, with `Timeout` or the refusal of the last copy asked: nothing was
+//! done.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pegasus_rpc::CallError;
-use pegasus_wire::{Advice, Frame};
+use pegasus_wire::{Advice, Frame, MessageKind, Status};
 
 use crate::error::{Error, explain};
 
 /// First pause between two attempts.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
-/// Longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Longest pause between two attempts: a small part of what a failover takes.
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// Whether a request changes anything. Decides whether it may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ pub(crate) enum Effect {
 pub(crate) enum Verdict {
     /// Answered.
     Done(Frame),
-    /// Proven to have had no effect: try again.
+    /// It had no effect, or may safely happen twice: try again.
     Again(Again),
     /// Tell the caller.
     Fail(Error),
@@ -52,20 +57,24 @@ pub(crate) enum Verdict {
 /// How to try again.
 #[derive(Debug, Default)]
 pub(crate) struct Again {
-    /// Ask for the route first.
+    /// The route may be out of date.
     pub(crate) refresh: bool,
+    /// The partition was found to be elsewhere before there was an answer.
+    pub(crate) moved: bool,
     /// Where the server says the request belongs.
     pub(crate) hint: Option<SocketAddr>,
     /// Why, for the error that follows if time runs out.
     pub(crate) reason: String,
     /// True if all that is known is that time passed: an earlier reason then says more.
     pub(crate) only_late: bool,
+    /// The status to tell instead of a timeout if time runs out.
+    pub(crate) refusal: Option<Status>,
 }
 
 /// Judges one attempt.
 pub(crate) fn judge(outcome: Result<Frame, CallError>, effect: Effect) -> Verdict {
     match outcome {
-        Ok(frame) => judge_answer(frame),
+        Ok(frame) => judge_answer(frame, effect),
         Err(error) => {
             let sent = match &error {
                 CallError::NotSent { .. } => false,
@@ -76,22 +85,34 @@ pub(crate) fn judge(outcome: Result<Frame, CallError>, effect: Effect) -> Verdic
                 return Verdict::Fail(Error::Unknown(error.to_string()));
             }
             let only_late = matches!(error, CallError::Deadline { .. });
-            Verdict::Again(Again { refresh: true, hint: None, reason: error.to_string(), only_late })
+            Verdict::Again(Again { refresh: true, reason: error.to_string(), only_late, ..Again::default() })
         }
     }
 }
 
-fn judge_answer(frame: Frame) -> Verdict {
+fn judge_answer(frame: Frame, effect: Effect) -> Verdict {
     let status = frame.header.status;
     match status.advice() {
         Advice::Done => Verdict::Done(frame),
         Advice::Retry => Verdict::Again(Again { reason: explain(&frame), ..Again::default() }),
         Advice::RefreshRoute => {
             let hint = frame.error().and_then(|error| error.endpoint);
-            Verdict::Again(Again { refresh: true, hint, reason: explain(&frame), only_late: false })
+            Verdict::Again(Again { refresh: true, hint, reason: explain(&frame), ..Again::default() })
+        }
+        Advice::GiveUp if matches!(status, Status::Damaged | Status::StorageFailed) => {
+            Verdict::Again(Again { refresh: true, reason: explain(&frame), refusal: Some(status), ..Again::default() })
+        }
+        // Its body is the configuration in force, which is what the operator wants to see.
+        Advice::GiveUp if is_conflict(&frame) => Verdict::Done(frame),
+        Advice::Unknown if effect == Effect::Read => {
+            Verdict::Again(Again { reason: explain(&frame), ..Again::default() })
         }
         Advice::GiveUp | Advice::Unknown => Verdict::Fail(Error::from_status(status, explain(&frame))),
     }
+}
+
+fn is_conflict(frame: &Frame) -> bool {
+    frame.header.status == Status::BallotConflict && frame.header.kind == MessageKind::FORCE_CONFIGURATION
 }
 
 /// The pauses between the attempts of one operation, and why they are made.
@@ -100,12 +121,13 @@ pub(crate) struct Backoff {
     deadline: Instant,
     next: Duration,
     reason: String,
+    refusal: Option<Status>,
 }
 
 impl Backoff {
     /// Pauses that end at `deadline`.
     pub(crate) fn new(deadline: Instant) -> Backoff {
-        Backoff { deadline, next: BACKOFF_FIRST, reason: String::new() }
+        Backoff { deadline, next: BACKOFF_FIRST, reason: String::new(), refusal: None }
     }
 
     /// True once the deadline has passed.
@@ -117,41 +139,55 @@ impl Backoff {
     pub(crate) fn note(&mut self, place: &str, again: &Again) {
         if self.reason.is_empty() || !again.only_late {
             self.reason = format!("{place}: {}", again.reason);
+            self.refusal = again.refusal;
         }
     }
 
     /// The error to tell when time has run out.
     pub(crate) fn timeout(&self) -> Error {
-        Error::Timeout(self.reason.clone())
+        match self.refusal {
+            Some(status) => Error::from_status(status, self.reason.clone()),
+            None => Error::Timeout(self.reason.clone()),
+        }
     }
 
-    /// Waits before the next attempt; `Timeout` with the reason if there is no time left for one.
+    /// When the next attempt is due; the error to tell if there is no time left for one.
+    pub(crate) fn next_attempt(&mut self) -> Result<Instant, Error> {
+        let at = Instant::now() + self.next_pause();
+        if at >= self.deadline { Err(self.timeout()) } else { Ok(at) }
+    }
+
+    /// Waits until the next attempt is due; the error to tell if there is no time left for one.
     pub(crate) async fn pause(&mut self) -> Result<(), Error> {
-        let pause = self.next_pause();
-        if Instant::now() + pause >= self.deadline {
-            return Err(self.timeout());
-        }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until(self.next_attempt()?.into()).await;
         Ok(())
     }
 
-    /// Half fixed, half drawn: clients that failed together do not come back together.
     fn next_pause(&mut self) -> Duration {
         let full = self.next;
         self.next = (full * 2).min(BACKOFF_MAX);
-        let drawn = RandomState::new().hash_one(0u8) % 1024;
-        full / 2 + full.mul_f64(drawn as f64 / 2048.0)
+        jittered(full)
     }
+}
+
+/// Half fixed, half drawn: clients that failed together do not come back together.
+pub(crate) fn jittered(full: Duration) -> Duration {
+    let drawn = RandomState::new().hash_one(0u8) % 1024;
+    full / 2 + full.mul_f64(drawn as f64 / 2048.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use pegasus_wire::{FrameHeader, MessageKind, Status};
+    use pegasus_wire::FrameHeader;
 
     fn answer(status: Status) -> Result<Frame, CallError> {
-        let header = FrameHeader::answer(MessageKind::WRITE, 7, status);
+        answer_of(MessageKind::WRITE, status)
+    }
+
+    fn answer_of(kind: MessageKind, status: Status) -> Result<Frame, CallError> {
+        let header = FrameHeader::answer(kind, 7, status);
         Ok(Frame { header, body: Bytes::new(), attachment: Bytes::new() })
     }
 
@@ -193,11 +229,43 @@ mod tests {
                 Advice::Done => matches!(verdict, Verdict::Done(_)),
                 Advice::Retry => matches!(verdict, Verdict::Again(Again { refresh: false, .. })),
                 Advice::RefreshRoute => matches!(verdict, Verdict::Again(Again { refresh: true, .. })),
+                Advice::GiveUp if matches!(status, Status::Damaged | Status::StorageFailed) => {
+                    matches!(verdict, Verdict::Again(Again { refresh: true, .. }))
+                }
                 Advice::GiveUp => matches!(&verdict, Verdict::Fail(error) if error.advice() == Advice::GiveUp),
                 Advice::Unknown => matches!(verdict, Verdict::Fail(Error::Unknown(_))),
             };
             assert!(follows, "{status:?}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_read_is_sent_again_whatever_became_of_it() {
+        let verdict = judge(answer(Status::OutcomeUnknown), Effect::Read);
+        assert!(matches!(verdict, Verdict::Again(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_conflict_is_an_answer_to_an_operator_and_to_nobody_else() {
+        let verdict = judge(answer_of(MessageKind::FORCE_CONFIGURATION, Status::BallotConflict), Effect::Read);
+        assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+        let verdict = judge(answer_of(MessageKind::GET, Status::BallotConflict), Effect::Read);
+        assert!(matches!(verdict, Verdict::Fail(Error::Refused { .. })), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_refusal_of_the_last_copy_is_told() {
+        let mut backoff = Backoff::new(Instant::now());
+        let Verdict::Again(damaged) = judge(answer(Status::Damaged), Effect::Write) else {
+            panic!("it is tried again")
+        };
+        backoff.note("node", &damaged);
+        backoff.note("node", &Again { only_late: true, ..Again::default() });
+        let error = backoff.timeout();
+        assert!(matches!(error, Error::Refused { status: Status::Damaged, .. }), "{error:?}");
+        let Verdict::Again(busy) = judge(answer(Status::Busy), Effect::Write) else { panic!("it is tried again") };
+        backoff.note("another node", &busy);
+        assert!(matches!(backoff.timeout(), Error::Timeout(_)));
     }
 
     #[test]

@@ -4,20 +4,25 @@
 //! Invariants:
 //! - a route has exactly `partition_count` partitions, and at least one
 //! - a partition's entry is never replaced by one of a lower ballot: a meta server that lags cannot turn clients back
-//! - versions rise with every change, so a caller can tell whether somebody else has asked since it looked
+//! - a question that fails leaves the route as it is; only the answer that there is no such table removes it
+//! - versions rise with every change, also when the route is forgotten, so a caller can tell whether it has changed
+//!   since it looked
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use pegasus_rpc::Reconnecting;
 use pegasus_wire::messages::control::{QueryTable, TableReply};
 use pegasus_wire::{Ballot, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId, TableProperties};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::error::Error;
 use crate::meta::MetaService;
-use crate::nodes::Nodes;
+use crate::nodes::{NodeChannel, Nodes};
+use crate::refresh::Refresher;
 use crate::retry::Effect;
 
 /// Where one partition is served.
@@ -36,7 +41,7 @@ pub(crate) struct Route {
     /// The table.
     pub(crate) table: TableProperties,
     places: Vec<Place>,
-    channels: Vec<Option<Reconnecting>>,
+    channels: Vec<Option<Arc<NodeChannel>>>,
 }
 
 impl Route {
@@ -55,8 +60,31 @@ impl Route {
     }
 
     /// The channel to where the partition is served.
-    pub(crate) fn channel(&self, index: u32) -> Option<&Reconnecting> {
+    pub(crate) fn channel(&self, index: u32) -> Option<&Arc<NodeChannel>> {
         self.channels[index as usize].as_ref()
+    }
+
+    /// Whether any partition is served at this address.
+    pub(crate) fn leads_to(&self, address: SocketAddr) -> bool {
+        self.places.iter().any(|place| place.endpoint == Some(address))
+    }
+
+    /// Tells the calls that wait at places where `next` does not lead any more.
+    fn note_departures(&self, next: &Route) {
+        for (index, channel) in (0..).zip(&self.channels) {
+            if let Some(channel) = channel.as_ref().filter(|_| next.differs_from(self, index)) {
+                channel.note_departure();
+            }
+        }
+    }
+
+    /// Whether this route knows a place for the partition that is not the one `other` led to.
+    pub(crate) fn differs_from(&self, other: &Route, index: u32) -> bool {
+        if self.table.table != other.table.table || self.places.len() != other.places.len() {
+            return true;
+        }
+        let endpoint = self.endpoint(index);
+        endpoint.is_some() && endpoint != other.endpoint(index)
     }
 }
 
@@ -64,12 +92,24 @@ impl Route {
 pub(crate) struct RouteCache {
     name: String,
     current: RwLock<Option<Arc<Route>>>,
-    refreshing: tokio::sync::Mutex<()>,
+    /// Raised with every change of `current`, while that is locked.
+    version: AtomicU64,
+    changes: Notify,
+    /// Held by whoever is asking.
+    asking: tokio::sync::Mutex<()>,
+    pub(crate) refresher: Refresher,
 }
 
 impl RouteCache {
     pub(crate) fn new(name: String) -> RouteCache {
-        RouteCache { name, current: RwLock::new(None), refreshing: tokio::sync::Mutex::new(()) }
+        RouteCache {
+            name,
+            current: RwLock::new(None),
+            version: AtomicU64::new(0),
+            changes: Notify::new(),
+            asking: tokio::sync::Mutex::new(()),
+            refresher: Refresher::default(),
+        }
     }
 
     /// The name of the table.
@@ -82,6 +122,16 @@ impl RouteCache {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The number of the last change; 0 before the first.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Resolves with the first change after this call, whenever it is polled.
+    pub(crate) fn change(&self) -> Notified<'_> {
+        self.changes.notified()
+    }
+
     /// A route newer than version `seen` (0: any). Many callers at once cause one question.
     pub(crate) async fn refresh(
         &self,
@@ -90,7 +140,7 @@ impl RouteCache {
         seen: u64,
         deadline: Instant,
     ) -> Result<Arc<Route>, Error> {
-        let gate = tokio::time::timeout_at(deadline.into(), self.refreshing.lock());
+        let gate = tokio::time::timeout_at(deadline.into(), self.asking.lock());
         let Ok(_gate) = gate.await else {
             return Err(Error::Timeout(format!("the route of table {:?} is being asked for", self.name)));
         };
@@ -98,15 +148,24 @@ impl RouteCache {
             return Ok(route);
         }
         let question = QueryTable { name: self.name.clone() };
-        let frame = meta
-            .call(MessageKind::QUERY_TABLE, Effect::Read, deadline, |out, header| {
-                FrameBuilder::append(out, header, &question, &[]);
-            })
-            .await?;
-        let reply = frame.decode::<TableReply>().map_err(Error::protocol)?;
+        let answer = meta.call(MessageKind::QUERY_TABLE, Effect::Read, deadline, |out, header| {
+            FrameBuilder::append(out, header, &question, &[]);
+        });
+        match answer.await {
+            Ok(frame) => self.learn(nodes, &frame.decode().map_err(Error::protocol)?),
+            Err(error) => {
+                if matches!(error, Error::NoSuchTable(_)) {
+                    self.forget();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn learn(&self, nodes: &Nodes, reply: &TableReply) -> Result<Arc<Route>, Error> {
         self.install(nodes, |old| {
             let known = old.filter(|old| old.table.table == reply.table.table);
-            let places = merge(known.map_or(&[], |old| &old.places), &reply)?;
+            let places = merge(known.map_or(&[], |old| &old.places), reply)?;
             Ok((reply.table.clone(), places))
         })
     }
@@ -114,8 +173,7 @@ impl RouteCache {
     /// Takes a server's word for where a partition is. `seen` is the route that led to that server; if the cache has
     /// moved on since, the hint is ignored.
     pub(crate) fn follow_hint(&self, nodes: &Nodes, seen: &Route, index: u32, endpoint: SocketAddr) {
-        let moved_on = self.cached().is_none_or(|current| current.version != seen.version);
-        if moved_on || seen.endpoint(index) == Some(endpoint) {
+        if self.version() != seen.version || seen.endpoint(index) == Some(endpoint) {
             return;
         }
         let mut places = seen.places.clone();
@@ -126,20 +184,37 @@ impl RouteCache {
 
     /// Forgets the route: the table is gone.
     pub(crate) fn forget(&self) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.take().is_some() {
+            self.note_change();
+        }
     }
 
+    /// Replaces the route, unless the next one is the same.
     fn install(
         &self,
         nodes: &Nodes,
         next: impl FnOnce(Option<&Route>) -> Result<(TableProperties, Vec<Place>), Error>,
     ) -> Result<Arc<Route>, Error> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let version = current.as_ref().map_or(1, |route| route.version + 1);
         let (table, places) = next(current.as_deref())?;
-        let route = Arc::new(Route::new(version, table, places, nodes));
-        *current = Some(route.clone());
+        if let Some(route) = current.as_ref().filter(|route| route.table == table && route.places == places) {
+            return Ok(route.clone());
+        }
+        let route = Arc::new(Route::new(self.note_change(), table, places, nodes));
+        let old = current.replace(route.clone());
+        drop(current);
+        if let Some(old) = old {
+            old.note_departures(&route);
+        }
         Ok(route)
+    }
+
+    /// The version of the route that is being installed under the lock.
+    fn note_change(&self) -> u64 {
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changes.notify_waiters();
+        version
     }
 }
 
@@ -170,6 +245,7 @@ fn merge(known: &[Place], reply: &TableReply) -> Result<Vec<Place>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pegasus_rpc::{Authority, Endpoint, Identity, Role, Runtime};
     use pegasus_wire::{Configuration, Durability, TableId};
 
     fn reply(ballot: u64, primary: u64) -> TableReply {
@@ -220,6 +296,33 @@ mod tests {
         none.table.partition_count = 0;
         none.partitions.clear();
         assert!(matches!(merge(&[], &none), Err(Error::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn a_route_differs_where_it_leads_elsewhere() {
+        let endpoint = Endpoint::client(Runtime::tokio(), identity()).expect("an endpoint");
+        let nodes = Nodes::new(endpoint);
+        let route =
+            |reply: &TableReply| Route::new(1, reply.table.clone(), merge(&[], reply).expect("a sound reply"), &nodes);
+        let known = route(&reply(3, 1));
+        assert!(!route(&reply(4, 1)).differs_from(&known, 0), "another ballot, the same place");
+        assert!(route(&reply(4, 2)).differs_from(&known, 0));
+        assert!(!route(&reply(4, 9)).differs_from(&known, 0), "nowhere is no place to go");
+        let mut other = reply(1, 1);
+        other.table.table = TableId(3);
+        assert!(route(&other).differs_from(&known, 0));
+        let mut smaller = reply(3, 1);
+        smaller.table.partition_count = 1;
+        smaller.partitions.pop();
+        assert!(route(&smaller).differs_from(&known, 1) && known.differs_from(&route(&smaller), 0));
+        assert!(known.leads_to("127.0.0.1:1000".parse().expect("an address")));
+        assert!(!known.leads_to("127.0.0.1:2000".parse().expect("an address")));
+    }
+
+    fn identity() -> Identity {
+        let authority = Authority::generate().expect("an authority");
+        let issued = authority.issue(Role::Client).expect("a certificate");
+        Identity::from_pem(&issued.certificate, &issued.key, authority.certificate()).expect("an identity")
     }
 
     #[test]

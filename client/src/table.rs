@@ -19,7 +19,8 @@ use crate::rows::Ttl;
 ///
 /// Many operations may be under way at once, from one handle or many: requests to one core share a channel and are
 /// answered in any order. Every operation ends within the handle's timeout. Reads are sent again until then; a write is
-/// sent again only while it is certain that no server has taken it, and is [`Error::Unknown`] otherwise.
+/// sent again only while it is certain that no server has taken it, and is [`Error::Unknown`] otherwise. A timeout of
+/// some seconds rides out a failover; one below a second may not.
 ///
 /// Operations whose future is dropped are abandoned: a write may still take effect.
 #[derive(Clone)]

@@ -169,7 +169,7 @@ async fn data_is_served_while_the_meta_service_is_away() {
 async fn final_refusals_are_told_at_once() {
     let cluster = Cluster::start(1).await;
     let table = cluster.table().await;
-    for status in [Status::Damaged, Status::Forbidden, Status::Internal] {
+    for status in [Status::Forbidden, Status::Internal] {
         cluster.nodes[0].refuse(1, status);
         let error = table.set("h", "s", "v").await.unwrap_err();
         assert!(matches!(error, Error::Refused { status: told, .. } if told == status), "{error:?}");

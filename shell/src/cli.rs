@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{count, export, import, onebox, rows, scan, table};
+use crate::commands::{count, export, import, onebox, partition, rows, scan, table};
 use crate::escape::{EscapeError, unescape};
 
 /// Pegasus: tables of rows (hash key, sort key) -> value, replicated and strongly consistent.
@@ -13,7 +13,7 @@ use crate::escape::{EscapeError, unescape};
 /// Without a command it opens a prompt that knows the same words.
 ///
 /// Keys and values may hold C-style escapes: \n \t \r \0 \\ and \xHH for any byte. What is printed has the same form.
-/// Exit codes: 0 done, 1 no such row, 2 error, 130 interrupted.
+/// Exit codes: 0 done, 1 no (no such row, not all whole, not all running), 2 error, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "pegasus", version, args_conflicts_with_subcommands = false)]
 pub struct Cli {
@@ -66,6 +66,8 @@ pub enum Command {
     Onebox(onebox::OneboxCommand),
     /// Make, list and describe tables
     Table(table::TableCommand),
+    /// List partitions, explain those that are not whole, force one that has lost its members
+    Partition(partition::PartitionCommand),
     /// Show the cluster: meta servers, nodes, tables
     Status,
     /// Insert or overwrite a row
@@ -149,6 +151,11 @@ mod tests {
             &["table", "create", "temp", "--partitions", "8"],
             &["onebox", "start", "--nodes", "3", "--cores", "2", "--only", "replica2"],
             &["onebox", "kill", "--only", "replica1"],
+            &["onebox", "stop", "--node", "replica2", "--kill"],
+            &["onebox", "start", "--node", "replica2"],
+            &["partition", "list"],
+            &["partition", "list", "--table", "temp"],
+            &["partition", "diagnose", "--all", "--json"],
             &["import", "-", "-t", "temp"],
             &["export", "rows.tsv", "--expiry", "-t", "temp"],
             &["count"],
@@ -157,6 +164,22 @@ mod tests {
             assert!(parse(words).command.is_some(), "{words:?}");
         }
         assert!(parse(&[]).command.is_none());
+    }
+
+    #[test]
+    fn a_force_needs_all_its_words() {
+        let force = ["partition", "force", "--table", "temp", "--index", "3", "--primary", "127.0.0.1:34802"];
+        let whole = [&force[..], &["--expected-ballot", "7", "--accept-loss"]].concat();
+        assert!(parse(&whole).command.is_some());
+        for length in [2, 6, 8] {
+            assert!(
+                Cli::try_parse_from(std::iter::once(&"pegasus").chain(&force[..length])).is_err(),
+                "{length} words"
+            );
+        }
+        let error =
+            Cli::try_parse_from(["pegasus", "partition", "force", "--primary", "replica2"]).expect_err("no node");
+        assert!(error.to_string().contains("16 digits"), "{error}");
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //!
 //! Code map: `cli` is the command line, `commands` has a file per noun, `prompt` is the interactive mode, `transfer`
 //! moves rows between tables and files, `onebox` runs a cluster on this machine, `escape` is how bytes are shown and
-//! typed, `output` prints.
+//! typed, `nodes` how nodes are called, `output` prints.
 
 pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod escape;
+pub mod nodes;
 pub mod onebox;
 pub mod output;
 pub mod prompt;

@@ -224,7 +224,8 @@ fn candidates(previous: &[&str], option: bool, tables: &[String]) -> Vec<String>
     }
     if option {
         let own = command.get_arguments().chain(root.get_arguments());
-        return own.filter_map(|argument| argument.get_long()).map(|long| format!("--{long}")).collect();
+        let words = own.flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default());
+        return words.map(|long| format!("--{long}")).collect();
     }
     let verbs = command.get_subcommands().map(|verb| verb.get_name().to_owned());
     match previous {
@@ -250,6 +251,11 @@ mod tests {
         assert_eq!(completions("get -t "), ["stat", "temp"]);
         assert_eq!(completions("set --tt"), ["--ttl "]);
         assert_eq!(completions("scan --js"), ["--json "]);
+        assert_eq!(completions("part"), ["partition "]);
+        assert_eq!(completions("partition "), ["diagnose", "force", "list"]);
+        assert_eq!(completions("partition force --table "), ["stat", "temp"]);
+        assert_eq!(completions("partition force --acc"), ["--accept-loss "]);
+        assert_eq!(completions("onebox stop --no"), ["--node "]);
         assert!(completions("nonsense ").is_empty());
         assert_eq!(complete("table de", &[]), (6, vec!["describe ".to_owned()]));
     }
@@ -262,6 +268,7 @@ mod tests {
         assert!(matches!(read_line("help"), Ok(Line::Text(text)) if text.contains("multi_get")));
         assert!(matches!(read_line("help set"), Ok(Line::Text(text)) if text.contains("--ttl")));
         assert!(matches!(read_line("set 'a b' '' v"), Ok(Line::Command(_))));
+        assert!(matches!(read_line("partition diagnose --table temp"), Ok(Line::Command(_))));
         assert!(read_line("set 'a").is_err());
         assert!(read_line("get h").is_err());
         assert!(read_line("use").is_err());

@@ -362,8 +362,10 @@ async fn an_unfinished_tail_of_a_log_is_cut_and_loses_nothing() {
 
 /// The SST files of a copy, largest first.
 fn tables_of(cluster: &TestCluster, node: u16, partition: &str) -> Vec<PathBuf> {
-    let directory = cluster.data_directory(node).join("replicas").join(partition).join("rdb");
-    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let entries = |directory: PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let is_table = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("rdb-");
+    let copy = cluster.data_directory(node).join("replicas").join(partition);
+    let paths = entries(copy).filter(is_table).flat_map(entries);
     let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
     paths.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
     paths

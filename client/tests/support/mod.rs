@@ -8,16 +8,19 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pegasus_client::tls::{Authority, Identity, Role};
 use pegasus_client::{Client, ClientOptions, Table};
 use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, FrameReader, Outbox, Runtime};
 use pegasus_wire::messages::ErrorReply;
-use pegasus_wire::messages::control::{ClusterReply, QueryTable, TableList, TableReply};
+use pegasus_wire::messages::control::{
+    ClusterReply, DiagnosePartitions, Diagnosis, ForceConfiguration, PartitionDiagnosis, ProposalReply, QueryTable,
+    TableList, TableReply,
+};
 use pegasus_wire::{
     Ballot, ClusterId, Configuration, Durability, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo,
-    Status, TableId, TableProperties,
+    PartitionId, Status, TableId, TableProperties,
 };
 
 use store::Store;
@@ -76,6 +79,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub script: Arc<Mutex<Script>>,
     endpoint: Endpoint,
+    connections: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Server {
@@ -84,9 +88,16 @@ impl Server {
         let address = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(Runtime::tokio(), address, identity, options).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
-        let server = Server { address: endpoint.local_address(), script: script.clone(), endpoint: endpoint.clone() };
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let server = Server {
+            address: endpoint.local_address(),
+            script: script.clone(),
+            endpoint: endpoint.clone(),
+            connections: connections.clone(),
+        };
         tokio::spawn(async move {
             while let Some(connection) = endpoint.accept().await {
+                connections.lock().unwrap().push(connection.clone());
                 tokio::spawn(serve_connection(connection, script.clone(), answer.clone()));
             }
         });
@@ -103,6 +114,15 @@ impl Server {
     pub fn meta(tls: &Tls, state: Arc<Mutex<MetaState>>) -> Server {
         let answer: Answer = Arc::new(move |frame, out| state.lock().unwrap().answer(frame, out));
         Server::start(tls.identity("meta"), &[Alpn::Meta], answer)
+    }
+
+    /// Waits until a request of this kind has come.
+    pub async fn asked(&self, kind: MessageKind, times: usize) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while self.requests(kind) < times {
+            assert!(Instant::now() < patience, "{} of {times} {kind} came", self.requests(kind));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn fault(&self, fault: Fault) {
@@ -122,8 +142,14 @@ impl Server {
         self.script.lock().unwrap().requests.iter().filter(|&&came| came == kind).count()
     }
 
+    /// Ends the process: connections and port are gone.
     pub async fn close(&self) {
         self.endpoint.close().await;
+    }
+
+    /// Breaks the connections there are; new ones are taken.
+    pub fn break_connections(&self) {
+        self.connections.lock().unwrap().drain(..).for_each(|connection| connection.close("told to"));
     }
 }
 
@@ -169,9 +195,14 @@ pub struct MetaState {
 }
 
 impl MetaState {
-    fn answer(&self, frame: &Frame, out: &mut Vec<u8>) {
+    fn answer(&mut self, frame: &Frame, out: &mut Vec<u8>) {
         let header = FrameHeader::answer(frame.header.kind, frame.header.request_id, Status::Ok);
         match frame.header.kind {
+            MessageKind::DIAGNOSE_PARTITIONS => FrameBuilder::append(out, header, &self.diagnose(frame), &[]),
+            MessageKind::FORCE_CONFIGURATION => {
+                let (status, reply) = self.force(&frame.decode().unwrap());
+                FrameBuilder::append(out, FrameHeader { status, ..header }, &reply, &[]);
+            }
             MessageKind::QUERY_CLUSTER => {
                 let reply =
                     ClusterReply { cluster: ClusterId(1), meta_addresses: vec![], nodes: vec![], tables: vec![] };
@@ -189,6 +220,33 @@ impl MetaState {
             }
             other => panic!("a meta server was asked {other}"),
         }
+    }
+
+    /// Says that partition 0 is not whole.
+    fn diagnose(&self, frame: &Frame) -> Diagnosis {
+        let asked: DiagnosePartitions = frame.decode().unwrap();
+        let case = PartitionDiagnosis {
+            partition: PartitionId { table: self.table.table.table, index: 0 },
+            table: asked.table.unwrap_or_else(|| "all".into()),
+            configuration: self.table.partitions[0].clone(),
+            replica_count: 2,
+            unavailable: true,
+            problems: vec!["it is a test".into()],
+            waits_for: "nothing".into(),
+        };
+        Diagnosis { examined: self.table.table.partition_count, partitions: vec![case] }
+    }
+
+    fn force(&mut self, asked: &ForceConfiguration) -> (Status, ProposalReply) {
+        let in_force = &mut self.table.partitions[asked.partition.index as usize];
+        let ballot = asked.expected_ballot.next();
+        let wanted = Configuration { ballot, primary: Some(asked.primary), secondaries: vec![] };
+        let allowed = asked.accept_loss && asked.expected_ballot == in_force.ballot;
+        if allowed {
+            *in_force = wanted.clone();
+        }
+        let status = if *in_force == wanted { Status::Ok } else { Status::BallotConflict };
+        (status, ProposalReply { configuration: in_force.clone() })
     }
 
     /// Makes the node with this number the primary of all partitions.

@@ -5,6 +5,7 @@ pub mod count;
 pub mod export;
 pub mod import;
 pub mod onebox;
+pub mod partition;
 pub mod rows;
 pub mod scan;
 pub mod status;
@@ -19,6 +20,7 @@ pub async fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Onebox(command) => onebox::run(context, command).await,
         Command::Table(command) => table::run(context, command).await,
+        Command::Partition(command) => partition::run(context, command).await,
         Command::Status => status::run(context).await,
         Command::Set(arguments) => rows::set(context, arguments).await,
         Command::Get(arguments) => rows::get(context, arguments).await,

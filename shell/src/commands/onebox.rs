@@ -34,7 +34,7 @@ pub enum OneboxVerb {
     /// Print a line for each process, then the state of the cluster
     Status(PlaceArguments),
     /// Stop the processes and remove the directory with all data
-    Clear(StopArguments),
+    Clear(ClearArguments),
 }
 
 /// Which onebox, and which of its processes.
@@ -44,7 +44,7 @@ pub struct PlaceArguments {
     #[arg(long, default_value = "./onebox", value_name = "DIRECTORY")]
     pub dir: PathBuf,
     /// Only this process (meta1, replica1, ...); may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "node", value_name = "NAME")]
     pub only: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct StartArguments {
     /// Which onebox.
     #[command(flatten)]
     pub place: PlaceArguments,
-    /// Storage nodes [default: as before, 3 for a new onebox]
+    /// Storage nodes; more may be added while others run [default: as before, 3 for a new onebox]
     #[arg(long)]
     pub nodes: Option<u16>,
     /// Executors of each node [default: as before, 1 for a new onebox]
@@ -74,9 +74,23 @@ pub struct StartArguments {
     pub no_tables: bool,
 }
 
-/// Options of `onebox stop` and `onebox clear`.
+/// Options of `onebox stop`.
 #[derive(Debug, Args)]
 pub struct StopArguments {
+    /// Which onebox.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// How long a process has to end by itself before it is killed
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub grace_seconds: u64,
+    /// Kill at once (kill -9) instead of asking
+    #[arg(long, conflicts_with = "grace_seconds")]
+    pub kill: bool,
+}
+
+/// Options of `onebox clear`.
+#[derive(Debug, Args)]
+pub struct ClearArguments {
     /// Which onebox.
     #[command(flatten)]
     pub place: PlaceArguments,
@@ -91,8 +105,8 @@ pub async fn run(context: &Context, command: OneboxCommand) -> Outcome {
     match command.verb {
         OneboxVerb::Start(arguments) => start(style, arguments).await,
         OneboxVerb::Stop(arguments) => {
-            let grace = Some(Duration::from_secs(arguments.grace_seconds));
-            end(style, &arguments.place, grace)
+            let grace = Duration::from_secs(arguments.grace_seconds);
+            end(style, &arguments.place, (!arguments.kill).then_some(grace))
         }
         OneboxVerb::Kill(place) => end(style, &place, None),
         OneboxVerb::List(place) => list(style, &place),
@@ -135,9 +149,12 @@ fn plan_to_start(arguments: &StartArguments) -> Result<Plan, Failure> {
                 earlier.shape.nodes
             )));
         }
-        if let Some(running) = states(&earlier).into_iter().find(|state| state.pid.is_some()) {
+        // More nodes take ports of their own; another number of cores moves those of all.
+        let ports_move = Shape { nodes: wanted.nodes, ..earlier.shape } != wanted;
+        let running = states(&earlier).into_iter().find(|state| state.pid.is_some());
+        if let Some(running) = running.filter(|_| ports_move) {
             return Err(Failure::usage(format!(
-                "{} runs; stop the onebox before it is started with other --nodes, --cores or --port-offset",
+                "{} runs; stop the onebox before it is started with other --cores or --port-offset",
                 running.member.name
             )));
         }
@@ -181,7 +198,7 @@ async fn status(style: Style, place: &PlaceArguments) -> Outcome {
     Ok(ending)
 }
 
-fn clear(style: Style, arguments: &StopArguments) -> Outcome {
+fn clear(style: Style, arguments: &ClearArguments) -> Outcome {
     if !arguments.place.only.is_empty() {
         return Err(Failure::usage("clear removes the whole onebox; --only does not go with it"));
     }
@@ -266,6 +283,31 @@ mod tests {
         assert_eq!(other.shape, Shape { cores: 4, ..new.shape });
         assert!(plan_for(directory.path(), &["--nodes", "2"]).unwrap_err().message.contains("clear"));
         assert!(plan_for(directory.path(), &["--cores", "0"]).unwrap_err().message.contains("--cores"));
+    }
+
+    #[test]
+    fn nodes_are_added_while_others_run_and_ports_are_not_moved() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let plan = plan_for(directory.path(), &[]).expect("a plan");
+        plan.store().expect("stored");
+        let replica = &plan.members()[1];
+        std::fs::create_dir_all(&replica.directory).expect("made");
+        // A process that looks like one of this onebox.
+        let config = replica.config_path();
+        let mut child = std::process::Command::new("sh");
+        let child = child.args(["-c", "read line; exit 0", "sh"]).arg(&config).stdin(std::process::Stdio::piped());
+        let mut child = child.spawn().expect("sh starts");
+        std::fs::write(replica.pid_path(), child.id().to_string()).expect("written");
+        while states(&plan)[1].pid.is_none() {
+            std::thread::yield_now();
+        }
+        let more = plan_for(directory.path(), &["--nodes", "5"]);
+        let moved = plan_for(directory.path(), &["--cores", "2"]);
+        // Its input ends, and so does it.
+        drop(child.stdin.take());
+        child.wait().expect("reaped");
+        assert_eq!(more.expect("a plan").shape.nodes, 5);
+        assert!(moved.unwrap_err().message.contains("replica1 runs"));
     }
 
     #[test]

@@ -1,19 +1,28 @@
 //! The state of the cluster.
 
-use pegasus_client::ClusterReply;
+use pegasus_client::{ClusterReply, Diagnosis, TableSummary};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output::{Ending, Grid, Outcome};
 
-/// Shows meta servers, nodes and tables.
+/// Partitions of one table that are named; the rest is counted.
+const NAMED_MAX: usize = 8;
+
+/// Shows meta servers, nodes and tables, and which partitions are not whole.
 pub async fn run(context: &Context) -> Outcome {
-    let status = context.client().await?.cluster_status().await?;
-    context.style().show(&to_text(&status), to_json(&status));
+    let client = context.client().await?;
+    let status = client.cluster_status().await?;
+    let all_whole = status.tables.iter().all(|table| table.healthy_partitions == table.partition_count);
+    let diagnosis = match all_whole {
+        true => Diagnosis { examined: 0, partitions: Vec::new() },
+        false => client.diagnose_partitions(None).await?,
+    };
+    context.style().show(&to_text(&status, &diagnosis), to_json(&status, &diagnosis));
     Ok(Ending::Yes)
 }
 
-fn to_text(status: &ClusterReply) -> String {
+fn to_text(status: &ClusterReply, diagnosis: &Diagnosis) -> String {
     let metas: Vec<String> = status.meta_addresses.iter().map(ToString::to_string).collect();
     let mut nodes = Grid::new(&["node", "address", "cores", "alive", "primaries", "secondaries", "damaged"]);
     for node in &status.nodes {
@@ -27,19 +36,58 @@ fn to_text(status: &ClusterReply) -> String {
             node.damaged.to_string(),
         ]);
     }
-    let mut tables = Grid::new(&["table", "name", "partitions", "healthy"]);
+    let mut tables = Grid::new(&["table", "name", "partitions", "healthy", "not whole"]);
     for table in &status.tables {
         tables.row(vec![
             table.table.to_string(),
             table.name.clone(),
             table.partition_count.to_string(),
             table.healthy_partitions.to_string(),
+            not_whole_text(&NotWhole::of(table, diagnosis)),
         ]);
     }
-    format!("cluster {}, meta {}\n\n{}\n{}", status.cluster, metas.join(", "), nodes.render(), tables.render())
+    let hint = match diagnosis.partitions.is_empty() {
+        true => "",
+        false => "\nwhat they wait for: pegasus partition diagnose\n",
+    };
+    let (cluster, metas) = (status.cluster, metas.join(", "));
+    format!("cluster {cluster}, meta {metas}\n\n{}\n{}{hint}", nodes.render(), tables.render())
 }
 
-fn to_json(status: &ClusterReply) -> Value {
+/// The partitions of a table that are not whole.
+struct NotWhole {
+    /// Their indexes.
+    indexes: Vec<u32>,
+    /// How many of them are not served and cannot be.
+    unavailable: usize,
+}
+
+impl NotWhole {
+    fn of(table: &TableSummary, diagnosis: &Diagnosis) -> NotWhole {
+        let found = diagnosis.partitions.iter().filter(|found| found.partition.table == table.table);
+        NotWhole {
+            indexes: found.clone().map(|found| found.partition.index).collect(),
+            unavailable: found.filter(|found| found.unavailable).count(),
+        }
+    }
+}
+
+/// For example `3: 0 4 7 (1 unavailable)`.
+fn not_whole_text(not_whole: &NotWhole) -> String {
+    let count = not_whole.indexes.len();
+    if count == 0 {
+        return "0".to_owned();
+    }
+    let named: Vec<String> = not_whole.indexes.iter().take(NAMED_MAX).map(u32::to_string).collect();
+    let more = if count > NAMED_MAX { " ..." } else { "" };
+    let unavailable = match not_whole.unavailable {
+        0 => String::new(),
+        unavailable => format!(" ({unavailable} unavailable)"),
+    };
+    format!("{count}: {}{more}{unavailable}", named.join(" "))
+}
+
+fn to_json(status: &ClusterReply, diagnosis: &Diagnosis) -> Value {
     let nodes = status.nodes.iter().map(|node| {
         json!({
             "node": node.info.node.to_string(),
@@ -53,11 +101,14 @@ fn to_json(status: &ClusterReply) -> Value {
         })
     });
     let tables = status.tables.iter().map(|table| {
+        let not_whole = NotWhole::of(table, diagnosis);
         json!({
             "table": table.table.0,
             "name": table.name,
             "partition_count": table.partition_count,
             "healthy_partitions": table.healthy_partitions,
+            "not_whole": not_whole.indexes,
+            "unavailable_partitions": not_whole.unavailable,
         })
     });
     json!({
@@ -66,4 +117,61 @@ fn to_json(status: &ClusterReply) -> Value {
         "nodes": nodes.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pegasus_client::{Ballot, Configuration, PartitionDiagnosis, PartitionId};
+    use pegasus_wire::{ClusterId, TableId};
+
+    fn status() -> ClusterReply {
+        let table = |number: u32, name: &str, healthy_partitions| TableSummary {
+            table: TableId(number),
+            name: name.into(),
+            healthy_partitions,
+            partition_count: 16,
+        };
+        ClusterReply {
+            cluster: ClusterId(7),
+            meta_addresses: vec!["127.0.0.1:34601".parse().expect("an address")],
+            nodes: vec![],
+            tables: vec![table(1, "stat", 16), table(2, "temp", 14)],
+        }
+    }
+
+    fn found(index: u32, unavailable: bool) -> PartitionDiagnosis {
+        PartitionDiagnosis {
+            partition: PartitionId::new(2, index),
+            table: "temp".into(),
+            configuration: Configuration { ballot: Ballot(3), ..Configuration::default() },
+            replica_count: 3,
+            unavailable,
+            problems: vec![],
+            waits_for: String::new(),
+        }
+    }
+
+    #[test]
+    fn partitions_that_are_not_whole_are_named_per_table() {
+        let diagnosis = Diagnosis { examined: 32, partitions: vec![found(4, false), found(9, true)] };
+        let text = to_text(&status(), &diagnosis);
+        assert!(text.contains("2: 4 9 (1 unavailable)") && text.contains("partition diagnose"), "{text}");
+        let value = to_json(&status(), &diagnosis);
+        assert_eq!(value["tables"][0]["not_whole"], json!([]));
+        assert_eq!(value["tables"][1]["not_whole"], json!([4, 9]));
+        assert_eq!(value["tables"][1]["unavailable_partitions"], 1);
+    }
+
+    #[test]
+    fn a_whole_cluster_says_nothing_of_it() {
+        let text = to_text(&status(), &Diagnosis { examined: 0, partitions: vec![] });
+        assert!(!text.contains("diagnose"), "{text}");
+    }
+
+    #[test]
+    fn many_are_counted() {
+        let many = NotWhole { indexes: (0..10).collect(), unavailable: 0 };
+        assert_eq!(not_whole_text(&many), "10: 0 1 2 3 4 5 6 7 ...");
+    }
 }

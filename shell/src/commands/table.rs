@@ -1,6 +1,5 @@
 //! Tables: create, list, describe.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -8,6 +7,7 @@ use pegasus_client::{Durability, TableProperties, TableReply, TableSpec};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::nodes::NodeNames;
 use crate::output::{Ending, Grid, Outcome};
 
 /// `table` and its verbs.
@@ -109,22 +109,15 @@ async fn describe(context: &Context, name: Option<String>) -> Outcome {
     Ok(Ending::Yes)
 }
 
-/// Address of a node as the route names it, or its identity if it is not listed.
-fn node_names(reply: &TableReply) -> impl Fn(pegasus_wire::NodeId) -> String {
-    let addresses: HashMap<_, _> = reply.nodes.iter().map(|node| (node.node, node.address.to_string())).collect();
-    move |node| addresses.get(&node).cloned().unwrap_or_else(|| format!("node {node}"))
-}
-
 fn description_text(reply: &TableReply) -> String {
-    let name_of = node_names(reply);
+    let names = NodeNames::new(&reply.nodes);
     let mut grid = Grid::new(&["partition", "ballot", "primary", "secondaries"]);
     for (index, configuration) in reply.partitions.iter().enumerate() {
-        let secondaries: Vec<String> = configuration.secondaries.iter().map(|&node| name_of(node)).collect();
         grid.row(vec![
             index.to_string(),
             configuration.ballot.to_string(),
-            configuration.primary.map_or_else(|| "none".into(), &name_of),
-            secondaries.join(" "),
+            names.primary(configuration),
+            names.secondaries(configuration).join(" "),
         ]);
     }
     let table = &reply.table;
@@ -140,12 +133,12 @@ fn description_text(reply: &TableReply) -> String {
 }
 
 fn description_json(reply: &TableReply) -> Value {
-    let name_of = node_names(reply);
+    let names = NodeNames::new(&reply.nodes);
     let partitions = reply.partitions.iter().map(|configuration| {
         json!({
             "ballot": configuration.ballot.0,
-            "primary": configuration.primary.map(&name_of),
-            "secondaries": configuration.secondaries.iter().map(|&node| name_of(node)).collect::<Vec<_>>(),
+            "primary": configuration.primary.map(|node| names.name(node)),
+            "secondaries": names.secondaries(configuration),
         })
     });
     let mut value = properties_json(&reply.table);
