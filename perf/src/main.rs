@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pegasus_perf::{Failure, compare, limits, run, trace};
+use pegasus_perf::chaos::failover;
+use pegasus_perf::chaos::verdict::Verdict;
+use pegasus_perf::{Failure, chaos, compare, limits, run, trace};
 
 /// Measures Pegasus and the machine under it.
 #[derive(Debug, Parser)]
@@ -23,6 +25,10 @@ enum Command {
     Compare(compare::Options),
     /// The system calls of the serving threads under a mixed load.
     Trace(trace::Options),
+    /// A cluster of its own under faults, with clients whose history is checked.
+    Chaos(chaos::Options),
+    /// The time until writes go on after the primary of most partitions is killed or frozen.
+    Failover(failover::Options),
 }
 
 fn main() -> ExitCode {
@@ -31,9 +37,20 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Trace(options) => trace::run(&options),
+        Command::Chaos(options) => return judged(chaos::run(&options)),
+        Command::Failover(options) => return judged(failover::run(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// The verdict has been printed; the exit code tells it to scripts.
+fn judged(outcome: Result<Verdict, Failure>) -> ExitCode {
+    match outcome {
+        Ok(Verdict::Ok) => ExitCode::SUCCESS,
+        Ok(Verdict::Violation | Verdict::Undecided) => ExitCode::FAILURE,
         Err(failure) => fail(&failure),
     }
 }
@@ -56,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_command_has_defaults_for_all_its_options() {
-        for command in ["limits", "run", "compare", "trace"] {
+        for command in ["limits", "run", "compare", "trace", "chaos", "failover"] {
             Arguments::try_parse_from(["pegasus-perf", command]).unwrap();
         }
     }
@@ -77,6 +94,13 @@ mod tests {
         };
         assert_eq!(options.parts, [limits::Part::Disk, limits::Part::Rocksdb]);
         assert_eq!((options.depths.as_slice(), options.seconds), (&[1, 8][..], 0.5));
+
+        let arguments = ["pegasus-perf", "chaos", "--faults", "kill,disk", "--nodes", "5", "--seed", "9"];
+        let Command::Chaos(options) = Arguments::try_parse_from(arguments).unwrap().command else {
+            panic!("chaos was asked for");
+        };
+        assert_eq!(options.faults, [chaos::faults::Kind::Kill, chaos::faults::Kind::Disk]);
+        assert_eq!((options.setup.nodes, options.seed), (5, 9));
     }
 
     #[test]
@@ -95,6 +119,10 @@ mod tests {
             vec!["limits", "--block-bytes", "1000"],
             vec!["limits", "--depths", "0"],
             vec!["compare", "--rounds", "0"],
+            vec!["chaos", "--faults", "rain"],
+            vec!["chaos", "--nodes", "2"],
+            vec!["chaos", "--seconds", "0"],
+            vec!["failover", "--kills", "0"],
         ] {
             let line = ["pegasus-perf"].into_iter().chain(arguments.iter().copied());
             assert!(Arguments::try_parse_from(line).is_err(), "{arguments:?}");

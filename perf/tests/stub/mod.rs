@@ -1,5 +1,7 @@
 //! A stand-in for a cluster: one meta server and one storage node in a thread of the test, which keep rows in a map.
-//! Everything the client says to a cluster during a measurement is answered; nothing is replicated or stored.
+//! Everything the client says to a cluster during a measurement is answered; nothing is replicated or stored. It can be
+//! told to lie, to see whether that is noticed.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +36,25 @@ pub(crate) struct Stub {
 struct State {
     tables: Vec<TableProperties>,
     rows: BTreeMap<Vec<u8>, Bytes>,
+    /// What each row was before it was written last.
+    old_rows: BTreeMap<Vec<u8>, Bytes>,
+    lie: Option<Lie>,
+    requests: u64,
 }
+
+/// What is wrong with one answer in [`LIE_EVERY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// A read finds the value before the last.
+    StaleRead,
+    /// A write is acknowledged and forgotten.
+    LostWrite,
+    /// A read finds bytes that nobody wrote.
+    Damage,
+}
+
+/// Answers from one lie to the next.
+const LIE_EVERY: u64 = 200;
 
 impl Stub {
     /// Starts it and writes the files of its clients into `tls`.
@@ -63,6 +83,11 @@ impl Stub {
         Stub { meta: wait_ready.recv().unwrap(), state, stop: Some(stop), thread: Some(thread) }
     }
 
+    /// From now on it lies.
+    pub(crate) fn lie(&self, lie: Lie) {
+        self.state.lock().unwrap().lie = Some(lie);
+    }
+
     /// Rows it holds, of all tables together: a hash key is one row, whichever table it is in.
     pub(crate) fn row_count(&self) -> usize {
         self.state.lock().unwrap().rows.len()
@@ -71,6 +96,27 @@ impl Stub {
     /// Tables that were made.
     pub(crate) fn tables(&self) -> Vec<TableProperties> {
         self.state.lock().unwrap().tables.clone()
+    }
+}
+
+impl State {
+    fn read(&mut self, key: &[u8]) -> Option<Bytes> {
+        let value = self.rows.get(key).cloned();
+        if self.is_to_lie(Lie::StaleRead) {
+            return self.old_rows.get(key).cloned().or(value);
+        }
+        if self.is_to_lie(Lie::Damage) {
+            return value.map(|value| value.iter().rev().map(|byte| byte ^ 1).collect());
+        }
+        value
+    }
+
+    fn is_to_lie(&mut self, lie: Lie) -> bool {
+        if self.lie != Some(lie) {
+            return false;
+        }
+        self.requests += 1;
+        self.requests.is_multiple_of(LIE_EVERY)
     }
 }
 
@@ -144,17 +190,19 @@ fn answer(out: &mut Vec<u8>, frame: &Frame, node: SocketAddr, state: &mut State)
         }
         MessageKind::GET => {
             let get = frame.body::<ArchivedGet<'_>>().unwrap();
-            match state.rows.get(&get.hash_key[..]) {
-                Some(value) => FrameBuilder::append(out, ok, &GetReply { ttl_seconds: -1 }, value),
+            match state.read(&get.hash_key[..]) {
+                Some(value) => FrameBuilder::append(out, ok, &GetReply { ttl_seconds: -1 }, &value),
                 None => FrameBuilder::append_empty(out, header(Status::NotFound), &[]),
             }
         }
         MessageKind::WRITE => {
             let write = frame.body::<ArchivedWrite<'_>>().unwrap();
-            for operation in write.operations.iter() {
+            let forgotten = state.is_to_lie(Lie::LostWrite);
+            for operation in write.operations.iter().filter(|_| !forgotten) {
                 match operation {
                     ArchivedRowOperation::Put { value, .. } => {
-                        state.rows.insert(write.hash_key.to_vec(), Bytes::copy_from_slice(value));
+                        let old = state.rows.insert(write.hash_key.to_vec(), Bytes::copy_from_slice(value));
+                        state.old_rows.extend(old.map(|old| (write.hash_key.to_vec(), old)));
                     }
                     ArchivedRowOperation::Delete { .. } => {
                         state.rows.remove(&write.hash_key[..]);
