@@ -39,9 +39,10 @@ const IO: &[&str] = &[
 const TABLE: &[Rule] = &[
     Rule { name: "pegasus-wire", may_import: &[], never: &["rand"] },
     Rule { name: "pegasus-replication", may_import: &["pegasus-wire"], never: &["rand", "tracing"] },
+    Rule { name: "pegasus-history", may_import: &["pegasus-wire"], never: &["rand", "tracing"] },
     Rule {
         name: "pegasus-sim",
-        may_import: &["pegasus-wire", "pegasus-replication", "pegasus-meta"],
+        may_import: &["pegasus-wire", "pegasus-replication", "pegasus-meta", "pegasus-history"],
         never: &["tempfile"],
     },
     Rule { name: "pegasus-gateway", may_import: &["pegasus-wire"], never: &["rand"] },
@@ -77,14 +78,22 @@ const TABLE: &[Rule] = &[
     },
     Rule {
         name: "pegasus-perf",
-        may_import: &["pegasus-wire", "pegasus-client", "pegasus-rpc", "pegasus-engine", "pegasus-gateway"],
+        may_import: &[
+            "pegasus-wire",
+            "pegasus-client",
+            "pegasus-rpc",
+            "pegasus-engine",
+            "pegasus-gateway",
+            "pegasus-history",
+        ],
         never: &["axum", "openraft", "redb"],
     },
     Rule { name: "pegasus-tidy", may_import: &["pegasus-wire"], never: &["rand"] },
 ];
 
 /// Packages without IO. [`IO`] is forbidden to them on top of their own list.
-const PURE: &[&str] = &["pegasus-wire", "pegasus-replication", "pegasus-sim", "pegasus-gateway", "pegasus-tidy"];
+const PURE: &[&str] =
+    &["pegasus-wire", "pegasus-replication", "pegasus-history", "pegasus-sim", "pegasus-gateway", "pegasus-tidy"];
 
 /// Edges that may only ask for certain features, since a feature brings a runtime with it.
 const EDGE_FEATURES: &[(&str, &str, &[&str])] = &[
