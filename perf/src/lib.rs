@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`measure`] (clocks and histograms), [`workload`] (which operation when), [`report`] (tables and
 //! JSON), then one module per command: [`limits`], [`run`], [`compare`], [`trace`], [`chaos`] and, on what `chaos` is
-//! made of, [`chaos::failover`]. Each command module owns its options and its `run`. `README.md` says what the figures mean.
+//! made of, [`chaos::failover`]. Each command module owns its options and its `run`. `README.md` says what the figures
+//! mean.
 //!
 //! Figures come from here and never from assertions in tests. The tool ends only what it started, and every
 //! command ends by itself.

@@ -1,9 +1,9 @@
 //! A configuration asked for, from the asking until it is known what came of it.
 //!
 //! An unanswered proposal may have been accepted. It is asked for again, unchanged, until an answer tells what is in
-//! force; it must never be taken for refused. A replica has at most one, with one exception: what depends on a node that
-//! is gone may never be accepted, so another configuration of the same ballot is asked for beside it, and whichever comes
-//! into force decides both.
+//! force; it must never be taken for refused. A replica has at most one, with one exception: what depends on a node
+//! that is gone may never be accepted, so another configuration of the same ballot is asked for beside it, and
+//! whichever comes into force decides both.
 
 use pegasus_wire::{Ballot, Configuration, NodeId};
 

@@ -239,7 +239,8 @@ impl Core {
 }
 
 /// Whom this copy may have granted a lease just before it was started, which it has forgotten: the primary it followed.
-/// Who is alone may have been made so by force, and never have served since; nobody says then when that primary stopped.
+/// Who is alone may have been made so by force, and never have served since; nobody says then when that primary
+/// stopped.
 fn granted_before(identity: &ReplicaIdentity, configuration: &Configuration) -> Option<NodeId> {
     let alone = configuration.secondaries.is_empty() && identity.table.replica_count > 1;
     configuration.primary.filter(|primary| *primary != identity.node || alone)

@@ -1,5 +1,5 @@
-//! A copy of a `written` table on a machine that was booted again: it may lack what it acknowledged, says so until it has
-//! learned, and a mere restart of the process does not make it look certain.
+//! A copy of a `written` table on a machine that was booted again: it may lack what it acknowledged, says so until it
+//! has learned, and a mere restart of the process does not make it look certain.
 #![allow(clippy::unwrap_used)]
 
 mod roles;

@@ -26,7 +26,10 @@ impl Client {
 pub(crate) enum Wish {
     Read,
     /// Value 0 removes the row. With an expected value it is done only if the row holds that.
-    Write { value: u64, expected: Option<u64> },
+    Write {
+        value: u64,
+        expected: Option<u64>,
+    },
 }
 
 /// A request.
@@ -172,7 +175,8 @@ impl World {
     pub(crate) fn drop_requests_of(&mut self, node: usize) {
         let run = self.nodes[node].run;
         let gone = |operation: &Operation| operation.node == node && operation.taken_by == Some(run);
-        let numbers: Vec<u64> = self.operations.iter().filter(|(_, one)| gone(one)).map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> =
+            self.operations.iter().filter(|(_, one)| gone(one)).map(|(number, _)| *number).collect();
         for number in numbers {
             let delay = self.latency(node);
             self.schedule(delay, Happening::Answer { operation: number, answer: Answer::Unknown });

@@ -97,13 +97,7 @@ impl World {
         }
     }
 
-    fn propose(
-        &mut self,
-        node: usize,
-        partition: usize,
-        expected: Ballot,
-        configuration: Configuration,
-    ) {
+    fn propose(&mut self, node: usize, partition: usize, expected: Ballot, configuration: Configuration) {
         self.check_proposal(node, partition, &configuration);
         let Some(copy) = &self.nodes[node].copies[partition] else { return };
         let (run, incarnation, proposer) = (self.nodes[node].run, copy.disk.incarnation, self.nodes[node].id);

@@ -26,7 +26,10 @@ impl World {
     fn judge_commit(&mut self, node: usize, partition: usize, decree: Decree) -> Result<(), Violation> {
         let Some(copy) = &self.nodes[node].copies[partition] else { return Ok(()) };
         let Some(record) = copy.disk.view.get(decree) else {
-            return Err(format!("{decree} is committed, but not in the durable log, which ends at {}", copy.disk.view.last()));
+            return Err(format!(
+                "{decree} is committed, but not in the durable log, which ends at {}",
+                copy.disk.view.last()
+            ));
         };
         let first = self.partitions[partition].checker.on_commit(decree, &record.payload)?;
         if !first {
@@ -85,7 +88,9 @@ impl World {
     /// True if a request that came now would be taken.
     pub(crate) fn serves(&self, node: usize, partition: usize) -> bool {
         let host = &self.nodes[node];
-        let Some(replica) = host.copies[partition].as_ref().and_then(|copy| copy.replica.as_ref()) else { return false };
+        let Some(replica) = host.copies[partition].as_ref().and_then(|copy| copy.replica.as_ref()) else {
+            return false;
+        };
         let reading = host.clock.read(self.now);
         replica.admit_read(reading).is_ok() || matches!(replica.admit(reading), Ok(()) | Err(Status::Busy))
     }
@@ -179,9 +184,8 @@ impl World {
 
     /// True if a copy stopped for a reason that the run itself made.
     pub(crate) fn is_expected(&self, node: usize, partition: usize, status: Status) -> bool {
-        let damaged = self.nodes[node].copies[partition]
-            .as_ref()
-            .is_some_and(|copy| copy.disk.state == ReplicaState::Damaged);
+        let damaged =
+            self.nodes[node].copies[partition].as_ref().is_some_and(|copy| copy.disk.state == ReplicaState::Damaged);
         let failed = self.nodes[node].log.closed && self.options.planted.host != Some(HostBug::RetriedSyncBelieved);
         match status {
             Status::StorageFailed => failed,

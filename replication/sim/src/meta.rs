@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use pegasus_meta::core::{
-    Command, CreateTable, Force, Heard, Limits, NodeAddresses, Outcome, Presence, Propose, RegisterNode, Report, State, apply,
-    plan, query,
+    Command, CreateTable, Force, Heard, Limits, NodeAddresses, Outcome, Presence, Propose, RegisterNode, Report, State,
+    apply, plan, query,
 };
 use pegasus_wire::messages::control::Assignments;
 use pegasus_wire::{Ballot, Configuration, NodeId, PartitionId};

@@ -152,7 +152,9 @@ impl World {
         });
         let reported = (0..self.options.partitions).flat_map(|partition| {
             let members = self.meta.configuration(partition).members();
-            members.map(move |member| format!("p{partition} {} reported {:?}", member.0, self.meta.report(member, partition)))
+            members.map(move |member| {
+                format!("p{partition} {} reported {:?}", member.0, self.meta.report(member, partition))
+            })
         });
         in_force.chain(reported).chain(replicas).collect::<Vec<_>>().join("\n")
     }

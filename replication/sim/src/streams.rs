@@ -89,9 +89,9 @@ impl World {
     fn accept(&mut self, stream: usize, node: usize, partition: usize, message: &PeerMessage) -> Option<Session> {
         let PeerMessage::Establish(establish) = message else { return None };
         let id = self.nodes[node].id;
-        let refusal = self.missing_copy(node, partition, establish).or_else(|| {
-            (establish.receiver != id).then(|| (Status::StaleRoute, format!("this is node {id}")))
-        });
+        let refusal = self
+            .missing_copy(node, partition, establish)
+            .or_else(|| (establish.receiver != id).then(|| (Status::StaleRoute, format!("this is node {id}"))));
         if let Some((status, message)) = refusal {
             let refuse = Refuse { ballot: Ballot(0), next_decree: Decree(0), message };
             self.send_from(stream, 1, PeerMessage::Refuse { status, refuse });

@@ -26,26 +26,64 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// On a node; nothing if that run of it is over.
-    Local { node: usize, run: u64, local: Local },
+    Local {
+        node: usize,
+        run: u64,
+        local: Local,
+    },
     /// A message reaches the end of a stream.
-    Deliver { stream: usize, end: usize, message: PeerMessage },
+    Deliver {
+        stream: usize,
+        end: usize,
+        message: PeerMessage,
+    },
     /// An end learns that its stream is over.
-    EndClosed { stream: usize, end: usize },
+    EndClosed {
+        stream: usize,
+        end: usize,
+    },
     /// A beacon reaches a node.
-    Beacon { from: usize, run: u64, to: usize, receiver: NodeId, sent_at: Moment, entries: Vec<Entry> },
+    Beacon {
+        from: usize,
+        run: u64,
+        to: usize,
+        receiver: NodeId,
+        sent_at: Moment,
+        entries: Vec<Entry>,
+    },
     /// A learner asks for a checkpoint.
-    CheckpointAsked { learner: usize, run: u64, partition: usize, incarnation: u64, from: NodeId, ballot: Ballot },
+    CheckpointAsked {
+        learner: usize,
+        run: u64,
+        partition: usize,
+        incarnation: u64,
+        from: NodeId,
+        ballot: Ballot,
+    },
     /// A request reaches a node.
-    Request { operation: u64 },
+    Request {
+        operation: u64,
+    },
     /// A client hears what came of its request.
-    Answer { operation: u64, answer: Answer },
+    Answer {
+        operation: u64,
+        answer: Answer,
+    },
     /// A client has waited long enough.
-    Impatience { operation: u64 },
+    Impatience {
+        operation: u64,
+    },
     /// A client thinks of something.
-    ClientActs { client: usize },
+    ClientActs {
+        client: usize,
+    },
     /// A node gives a sign of life to the meta service, says what it holds if it has not yet, and asks for its
     /// assignments.
-    MetaHears { node: usize, run: u64, reports: Option<Vec<Report>> },
+    MetaHears {
+        node: usize,
+        run: u64,
+        reports: Option<Vec<Report>>,
+    },
     /// A proposal reaches the meta service.
     Proposed {
         node: usize,
@@ -59,12 +97,24 @@ pub(crate) enum Happening {
         awaited: bool,
     },
     Fault,
-    Mend { from: usize, to: usize },
+    Mend {
+        from: usize,
+        to: usize,
+    },
     MetaReturns,
-    MetaReachable { node: usize },
-    Thaw { node: usize, run: u64 },
-    Quick { node: usize },
-    Start { node: usize },
+    MetaReachable {
+        node: usize,
+    },
+    Thaw {
+        node: usize,
+        run: u64,
+    },
+    Quick {
+        node: usize,
+    },
+    Start {
+        node: usize,
+    },
     Heal,
 }
 

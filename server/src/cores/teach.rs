@@ -117,7 +117,7 @@ impl Core {
                     None
                 }
                 Err(error) => {
-                    tracing::error!(partition = %id, learner = %peer, %error, "the log could not be read for a learner");
+                    tracing::error!(partition = %id, learner = %peer, %error, "cannot read the log for a learner");
                     None
                 }
             };
