@@ -35,8 +35,9 @@ pub(crate) fn check_establish(core: &Core, peer: NodeId, establish: &Establish) 
     if ballot == Ballot(u64::MAX) {
         return Err(Refusal::new(Status::InvalidArgument, "no ballot can follow this one").into());
     }
-    if ballot < core.ballot() {
-        let message = format!("established ballot {ballot}, here it is {}", core.ballot());
+    let known = core.ballot().max(core.promised);
+    if ballot < known {
+        let message = format!("established ballot {ballot}, here it is {known}");
         return Err(Refusal::new(Status::StaleBallot, message).into());
     }
     if core.proposal.is_some() && ballot == core.ballot() {

@@ -1,7 +1,7 @@
 //! What a replica starts from, and the check that it is whole.
 
 use pegasus_wire::messages::control::ReplicaState;
-use pegasus_wire::{Configuration, Decree, Mutation};
+use pegasus_wire::{Ballot, Configuration, Decree, Mutation};
 
 /// What a replica starts from: its descriptor, its table and what its log still holds.
 #[derive(Clone, Debug)]
@@ -13,6 +13,10 @@ pub struct Recovered {
     pub applied: Decree,
     /// The highest commit point seen in the log; at least `applied` is assumed.
     pub committed: Decree,
+    /// The highest ballot in the log, a truncation's included; at least that of the configuration is assumed. It is
+    /// higher if the node died between a truncation and the descriptor: what a lower ballot prepares from then on would
+    /// be void.
+    pub promised: Ballot,
     /// What the log holds beyond `applied`, without gap, one record per decree (the one of the highest ballot).
     pub mutations: Vec<Mutation>,
     /// The highest stamp the table knows of; 0 if unknown.
@@ -28,6 +32,7 @@ impl Recovered {
             configuration,
             applied: Decree(0),
             committed: Decree(0),
+            promised: Ballot(0),
             mutations: Vec::new(),
             timestamp_micros: 0,
             state: ReplicaState::Whole,

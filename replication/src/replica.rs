@@ -64,7 +64,7 @@ impl Replica {
     pub fn with_limits(identity: ReplicaIdentity, recovered: Recovered, limits: ReplicaLimits, now: Moment) -> Replica {
         let recovered = recovered.without_gap();
         let damage = recovered.damage();
-        let Recovered { configuration, applied, committed, mutations, timestamp_micros, state } = recovered;
+        let Recovered { configuration, applied, committed, promised, mutations, timestamp_micros, state } = recovered;
         let stamp = mutations.iter().map(|mutation| mutation.timestamp_micros).fold(timestamp_micros, u64::max);
         let window = match damage {
             None => Window::recovered(applied, committed, mutations),
@@ -76,7 +76,8 @@ impl Replica {
             None => RoleState::Inactive,
             Some(reason) => RoleState::Stopped { status: Status::Damaged, reason },
         };
-        let core = Core::new(identity, limits, configuration, window, stamp, state, now);
+        let mut core = Core::new(identity, limits, configuration, window, stamp, state, now);
+        core.promised = promised;
         Replica { core, role, reported: (Role::Inactive, ballot, false), unreported_fault }
     }
 

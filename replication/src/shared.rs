@@ -68,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) limits: ReplicaLimits,
     /// The newest configuration known. May be ahead of the descriptor.
     pub(crate) configuration: Configuration,
+    /// The highest ballot in the log at the start; no lower one is taken.
+    pub(crate) promised: Ballot,
     /// What this copy may claim to be; may be ahead of the descriptor.
     pub(crate) state: ReplicaState,
     /// What the stored descriptor says.
@@ -109,6 +111,7 @@ impl Core {
             identity,
             limits,
             configuration,
+            promised: ballot,
             state,
             stored: (ballot, state),
             storing: (ballot, state),
@@ -223,7 +226,7 @@ impl Core {
     pub(crate) fn refuse(&mut self, peer: NodeId, session: Session, refusal: Refusal, effects: &mut Vec<Effect>) {
         self.counters.refusals_sent += 1;
         let Refusal { status, next_decree, message } = refusal;
-        let refuse = Refuse { ballot: self.ballot(), next_decree, message };
+        let refuse = Refuse { ballot: self.ballot().max(self.promised), next_decree, message };
         effects.push(Effect::Send { peer, session, message: PeerMessage::Refuse { status, refuse } });
     }
 

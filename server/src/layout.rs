@@ -328,6 +328,7 @@ fn take_records(copy: &mut RecoveredCopy, mut found: RecoveredPartition) {
         return;
     }
     opened.recovered.committed = opened.recovered.committed.max(found.committed);
+    opened.recovered.promised = opened.recovered.promised.max(found.ballot);
     let applied = opened.recovered.applied;
     opened.recovered.mutations =
         found.records.into_iter().filter(|record| record.decree > applied).filter_map(mutation_of).collect();

@@ -12,15 +12,12 @@ use std::time::Duration;
 use pegasus_engine::table::{ApplyMode, OpenMode, SharedOptions, Table, TableShared};
 use pegasus_wire::messages::control::{Removal, ReplicaState};
 use pegasus_wire::messages::data::{RowOperation, Write};
-use pegasus_wire::messages::peer::{Checkpoint, Established, FetchCheckpoint};
-use pegasus_wire::{
-    Ballot, Configuration, Decree, FrameBuilder, FrameHeader, MessageKind, Mutation, MutationKind, NodeId, PartitionId,
-    Status,
-};
+use pegasus_wire::messages::peer::{Checkpoint, FetchCheckpoint};
+use pegasus_wire::{Ballot, Decree, FrameBuilder, FrameHeader, MessageKind, Mutation, MutationKind, Status};
 use roles::peer::{Incoming, frame};
 use roles::stage::{ID, Stage};
 use roles::{eventually, partition};
-use support::{Process, Scene, reason};
+use support::reason;
 
 /// First scene number of this program.
 const SCENES: u16 = 90;
@@ -29,7 +26,7 @@ const CHECKPOINT_DECREE: u64 = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_survives_and_the_copy_becomes_a_member() {
-    let mut stage = Stage::new(SCENES + 0, 4).await;
+    let mut stage = Stage::new(SCENES, 4).await;
     let (mut stream, next) = stage.teach(2, 3).await;
     assert_eq!(next, 1);
     stage.reported(Some(ReplicaState::Learning)).await;

@@ -40,6 +40,7 @@ fn forget_boot(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_stays_uncertain_until_it_has_learned() {
     let mut stage = Stage::new(SCENES, 4).await;
+    stage.meta.change(|state| state.durability = Durability::Written);
     let (mut stream, _) = establish(&stage, 2, false, 1).await;
     stream.prepare(2, 1, 0).await;
     stream.acknowledged(1).await;

@@ -32,6 +32,8 @@ pub(crate) struct LogView {
     records: VecDeque<Mutation>,
     /// Truncations that may still void something, each with its first decree.
     truncations: Vec<(Decree, Ballot)>,
+    /// The highest ballot of any record, a truncation's included.
+    pub(crate) ballot: Ballot,
     /// The highest commit point in any record.
     pub(crate) committed: Decree,
 }
@@ -45,6 +47,7 @@ impl LogView {
     /// One more record is there.
     pub(crate) fn absorb(&mut self, record: &AppendRecord, bug: Option<HostBug>) -> Change {
         self.committed = self.committed.max(record.committed);
+        self.ballot = self.ballot.max(record.ballot);
         let RecordKind::Mutation(kind) = record.kind else {
             self.truncations.push((record.decree, record.ballot));
             return self.drop_stale(record.decree, record.ballot);

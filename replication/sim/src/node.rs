@@ -187,6 +187,7 @@ impl World {
             configuration: disk.descriptor.clone(),
             applied: if bugged { applied.previous() } else { applied },
             committed: disk.view.committed,
+            promised: disk.view.ballot,
             mutations: disk.view.beyond(applied).cloned().collect(),
             timestamp_micros: 0,
             state,

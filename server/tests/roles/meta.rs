@@ -10,7 +10,8 @@ use pegasus_wire::messages::control::{
     Removal, ReplicaReport, ReplicaState, WatchAssignments,
 };
 use pegasus_wire::{
-    Configuration, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo, PartitionId, Status,
+    Configuration, Durability, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo, PartitionId, Status,
+    TableProperties,
 };
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub(crate) struct MetaState {
     pub(crate) reports: BTreeMap<NodeId, Vec<ReplicaReport>>,
     pub(crate) proposals: Vec<ProposeConfiguration>,
     pub(crate) registrations: usize,
+    /// Of the table.
+    pub(crate) durability: Durability,
 }
 
 impl MetaState {
@@ -101,8 +104,11 @@ impl PlayedMeta {
         match tokio::time::timeout(PATIENCE, look).await {
             Ok(found) => found,
             Err(_) => {
-                let state = self.lock();
-                panic!("waited for {what}: {:?} {:?}", state.configurations, state.reports)
+                let (configurations, reports) = {
+                    let state = self.lock();
+                    (state.configurations.clone(), state.reports.clone())
+                };
+                panic!("waited for {what}: {configurations:?} {reports:?}")
             }
         }
     }
@@ -128,7 +134,7 @@ impl PlayedMeta {
         let leads = |partition| state.configurations.get(&partition).is_some_and(|known| known.primary == Some(node));
         Assignments {
             revision,
-            tables: vec![table()],
+            tables: vec![TableProperties { durability: state.durability, ..table() }],
             partitions: partitions.collect(),
             nodes: state.nodes.values().cloned().collect(),
             additions: state.additions.iter().filter(|addition| leads(addition.partition)).copied().collect(),

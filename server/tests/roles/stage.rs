@@ -31,8 +31,10 @@ impl Stage {
         let scene = Scene::new(number);
         let meta = PlayedMeta::start(&scene);
         let config = scene.node_config("node", |config| {
-            let replication = toml::Table::from_iter([("learners_per_core".to_owned(), learners.into())]);
-            config.insert("replication".to_owned(), replication.into());
+            // The played primary sends beacons only where a test is about them.
+            let replication = [("learners_per_core", learners), ("grace_ms", 60_000)];
+            let replication = replication.map(|(key, value)| (key.to_owned(), toml::Value::from(value)));
+            config.insert("replication".to_owned(), toml::Table::from_iter(replication).into());
         });
         let process = Some(scene.start_node(&config));
         let node = meta.wait_for_node(&scene).await;
