@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use pegasus_replication::{Effect, PeerMessage, Phase, ReplicaLimits, Role};
+use pegasus_replication::{Effect, Event, PeerMessage, Phase, Recovered, ReplicaLimits, Role};
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, NodeId, Status};
 
@@ -279,4 +279,16 @@ fn another_primary_supersedes_a_primary() {
     assert_eq!(effects[3], truncate(2, 1, 8, 0));
     assert_eq!(primary.replica.role(), Role::Secondary);
     assert_eq!(primary.logged(2), [store(other)]);
+}
+
+#[test]
+fn a_ballot_that_the_log_has_promised_is_kept_without_its_descriptor() {
+    // The node died between the truncation of ballot 5 and the descriptor of it.
+    let copy = Recovered { promised: Ballot(5), ..recovered(3, 0, 0, &[]) };
+    let mut secondary = Fixture::new(TWO, copy);
+    secondary.on(Event::Assigned(configuration(3)));
+    let effects = secondary.hear(ONE, 5, establish(4, 0, 0));
+    assert_eq!(refused(&effects).0, Status::StaleBallot, "what ballot 4 prepares would be void");
+    let stored = secondary.hear(ONE, 6, establish(5, 0, 0));
+    assert!(stored.iter().any(|effect| matches!(effect, Effect::StoreDescriptor { .. })), "{stored:?}");
 }

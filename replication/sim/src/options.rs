@@ -210,7 +210,7 @@ impl Options {
             reads_permille: [100, 300, 600][random.index(3)],
             checks_permille: [0, 200, 500][random.index(3)],
             stale_routes_permille: [20, 100, 300][random.index(3)],
-            chaos_micros: lease * random.range(10, 50),
+            chaos_micros: lease * random.range(10, 100),
             fault_pause_micros_max: lease * [0, 1, 2, 2, 5, 5, 10][random.index(7)],
             faults: faults(random),
             outage_micros_max: [lease / 4, 2 * lease, 8 * lease],

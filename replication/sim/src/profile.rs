@@ -71,7 +71,7 @@ impl Profile {
         options.durability = Durability::Synced;
         let lease = options.limits.timing.lease_micros;
         options.fault_pause_micros_max = 2 * lease;
-        options.chaos_micros = 30 * lease;
+        options.chaos_micros = 50 * lease;
         let faults: &[Fault] = match self {
             Profile::Usual => &[],
             Profile::Crashing => &[Fault::Crash, Fault::CrashAll, Fault::BreakStreams, Fault::HandOver],

@@ -42,6 +42,7 @@ pub(crate) struct Node {
     descriptor: Configuration,
     records: BTreeMap<Decree, Mutation>,
     committed: Decree,
+    promised: Ballot,
     applied: Decree,
     pub(crate) sessions: u64,
 }
@@ -56,6 +57,7 @@ impl Node {
             descriptor: Configuration::default(),
             records: BTreeMap::new(),
             committed: Decree(0),
+            promised: Ballot(0),
             applied: Decree(0),
             sessions: 0,
         }
@@ -66,6 +68,7 @@ impl Node {
             configuration: self.descriptor.clone(),
             applied: self.applied,
             committed: self.committed.max(self.applied),
+            promised: self.promised,
             mutations: self.records.range(self.applied.next()..).map(|(_, mutation)| mutation.clone()).collect(),
             timestamp_micros: 0,
             state: self.state,
@@ -80,6 +83,7 @@ impl Node {
     /// What recovery would find.
     fn keep(&mut self, record: AppendRecord) {
         self.committed = self.committed.max(record.committed);
+        self.promised = self.promised.max(record.ballot);
         match record.kind {
             RecordKind::Truncate => {
                 self.records.retain(|decree, known| *decree < record.decree || known.ballot >= record.ballot);

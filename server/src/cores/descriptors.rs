@@ -36,6 +36,7 @@ impl Core {
         partition.stored.ballot = ballot;
         partition.stored.boot = boot;
         partition.lessons.settle(&configuration, &mut state.counters);
+        partition.leavers.settle(&configuration);
         let Some(descriptor) = self.descriptor(state, id, configuration, copy_state, boot) else { return };
         self.store(state, descriptor, move |core, stored| match stored {
             Ok(()) => {

@@ -95,6 +95,7 @@ impl Core {
                 self.relieve_memory();
             }
             if ticks.is_multiple_of(FLUSHED_LOOK_TICKS) {
+                self.expire_leavers(&mut self.state.borrow_mut());
                 self.look_at_flushed();
             }
         }

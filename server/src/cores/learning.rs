@@ -5,11 +5,13 @@
 //!        |
 //!        +-- a copy is here and fit ------------------------------> its replica hears it and becomes a learner
 //!        |
-//!        +-- none, or a damaged one --> set aside what there is --> an empty learning copy under a new
-//!                                       (kept for a while)         incarnation hears it
+//!        +-- none, or an unfit one ---> set aside what there is --> an empty learning copy under a new
+//!                                       (damaged: kept a while)    incarnation hears it
 //! ```
 //!
 //! A core takes part in a bounded number of learnings; beyond it a primary is answered Busy and asks again.
+
+use std::sync::atomic::Ordering;
 
 use pegasus_engine::copies;
 use pegasus_engine::descriptor::{CopyState, Descriptor};
@@ -60,8 +62,14 @@ impl Core {
             (None, Some(broken)) => (broken.ballot, Some(&broken.problem)),
             (None, None) => (Default::default(), None),
         };
-        // What only lacks a disk that works has lost nothing: a restart brings it back.
-        if let Some((status, message)) = problem.filter(|(status, _)| *status != Status::Damaged) {
+        // What failed for want of room has lost nothing, and a restart would bring it back. But the others go on without
+        // it, so nobody needs to come: once there is room again it is made anew.
+        let mends = |status: &Status| match status {
+            Status::Damaged => true,
+            Status::StorageFailed => !self.shared.disk_low.load(Ordering::Relaxed),
+            _ => false,
+        };
+        if let Some((status, message)) = problem.filter(|(status, _)| !mends(status)) {
             return Err((*status, message.clone()));
         }
         let ballot = establish.configuration.ballot;
@@ -85,6 +93,8 @@ impl Core {
         departing: Departing,
     ) -> Result<(), String> {
         let broken = departing.as_broken();
+        // What is intact, and is learned again from whoever leads, is not kept: the disk was full already.
+        let keep = broken.as_ref().is_none_or(|broken| broken.problem.0 != Status::StorageFailed);
         let former = departing.quiesce().await;
         let descriptor = Descriptor {
             cluster: self.shared.cluster().unwrap_or_default(),
@@ -102,7 +112,10 @@ impl Core {
             let data = &shared.config.data_directory;
             let aside = copies::set_aside(data, id, unix_seconds()).map_err(|error| error.to_string())?;
             if let Some(aside) = aside {
-                tracing::warn!(partition = %id, directory = %aside.directory.display(), "an unfit copy was set aside");
+                tracing::warn!(partition = %id, directory = %aside.directory.display(), keep, "an unfit copy was set aside");
+                if !keep {
+                    std::fs::remove_dir_all(&aside.directory).map_err(|error| error.to_string())?;
+                }
             }
             copies::create_learning(data, &descriptor, &shared.tables).map_err(|error| error.to_string())
         };

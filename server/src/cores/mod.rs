@@ -27,6 +27,7 @@ mod fetch;
 mod follow;
 mod housekeeping;
 mod learning;
+mod leavers;
 mod partition;
 mod pending;
 mod perform;

@@ -8,6 +8,7 @@ use pegasus_rpc::Outbox;
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties};
 
+use super::leavers::Leavers;
 use super::teach::Lessons;
 
 /// Names one copy: a node may have several of one partition, one after the other.
@@ -60,6 +61,8 @@ pub(crate) struct Partition {
     pub(crate) pin: Option<(Decree, LogPin)>,
     /// Nodes that the replica teaches, as primary.
     pub(crate) lessons: Lessons,
+    /// Former members that the log is kept for, as primary.
+    pub(crate) leavers: Leavers,
     /// Number of the last checkpoint that the replica asked for, as learner.
     pub(crate) fetch: u64,
     /// Role, ballot and readiness as last reported.
@@ -146,6 +149,7 @@ impl Partition {
             stored,
             pin: None,
             lessons: Lessons::default(),
+            leavers: Leavers::default(),
             fetch: 0,
             reported: (Role::Inactive, Ballot(0), false),
         }

@@ -197,6 +197,9 @@ impl Core {
             state.events.push_back((id, Event::ProposalFailed));
             return;
         }
+        if let Some(partition) = state.partitions.get_mut(&id) {
+            self.hold_log_for_leavers(partition, &configuration);
+        }
         let proposal =
             ProposeConfiguration { partition: id, proposer: self.shared.node, expected_ballot, configuration };
         let sent = self.to_meta.borrow_mut().try_send(ToMeta { core: self.id, proposal });
@@ -227,6 +230,7 @@ fn note_role(state: &mut State, id: PartitionId, now: (Role, Ballot, bool)) {
     }
     if role != Role::Primary {
         partition.lessons.clear();
+        partition.leavers.clear();
     } else if state.leaving && !state.stopping && before.0 != Role::Primary {
         // Somebody who stops as well handed it to this node.
         state.events.push_back((id, Event::HandOver));
@@ -261,8 +265,10 @@ pub(crate) fn table_failed(error: &TableError) -> Event {
     if error.is_damage() {
         return Event::Failed { status: Status::Damaged, reason: error.to_string() };
     }
-    // What the table lacks is in the log, and is applied again when the node starts.
-    let reason = format!("{error}; make room on the disk or mend it, then restart the node");
+    // What the table lacks is in the log, and is applied again when the node starts. If others lead meanwhile, the copy
+    // learns again from them.
+    let reason =
+        format!("{error}; make room on the disk or mend it; if the copy does not learn again, restart the node");
     Event::Failed { status: Status::StorageFailed, reason }
 }
 
