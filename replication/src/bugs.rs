@@ -26,7 +26,7 @@ pub enum PlantedBug {
     NewPrimaryStartsWithLease,
     /// A secondary goes on granting beacons after it asked to take over.
     BeaconsGrantedAfterClaim,
-    /// A restarted secondary does not wait for its grace period.
+    /// A restarted secondary does not wait for its grace period, nor for what it granted before.
     TakesOverAtOnce,
     /// A learner is proposed as a secondary before it has everything.
     LearnerPromotedWithGap,

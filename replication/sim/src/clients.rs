@@ -143,7 +143,9 @@ impl World {
         let client = operation.client;
         if self.clients[client].waits_for == Some(number) {
             self.clients[client].waits_for = None;
-            let pause = self.random.range(10, self.options.think_micros_max.max(10));
+            // Who was refused does not come back at once.
+            let refused = if matches!(answer, Answer::Refused(_)) { 2 * self.options.tick_micros } else { 10 };
+            let pause = self.random.range(10, self.options.think_micros_max.max(refused));
             self.schedule(pause, Happening::ClientActs { client });
         }
         if let Some(recorded) = record(operation, answer, self.now) {

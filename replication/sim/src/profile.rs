@@ -6,11 +6,12 @@ use std::str::FromStr;
 use pegasus_wire::Durability;
 
 use crate::options::{Fault, Options};
+use crate::random::Random;
 
 /// A kind of run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// Everything, in all proportions.
+    /// Everything, in all proportions, and now and then one of the others.
     #[default]
     Usual,
     /// Processes come and go.
@@ -61,8 +62,11 @@ impl Profile {
     }
 
     /// Makes options that were drawn for everything those of this profile.
-    pub(crate) fn shape(self, options: &mut Options) {
+    pub(crate) fn shape(self, options: &mut Options, random: &mut Random) {
         if self == Profile::Usual {
+            if random.permille(400) {
+                Profile::ALL[random.range(1, Profile::ALL.len() as u64 - 1) as usize].shape(options, random);
+            }
             return;
         }
         options.nodes = 3;

@@ -50,7 +50,7 @@ impl fmt::Display for Failure {
 pub fn run_seed(profile: Profile, seed: u64, planted: Planted, trace: bool) -> Result<Statistics, Box<Failure>> {
     let mut random = Random::new(seed);
     let mut options = Options::from_seed(&mut random);
-    profile.shape(&mut options);
+    profile.shape(&mut options, &mut random);
     options.planted = planted;
     let mut world = World::new(options, random, Trace::new(trace));
     // A replica that finds its own invariants broken panics; that is a finding like any other.

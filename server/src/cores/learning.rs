@@ -62,8 +62,8 @@ impl Core {
             (None, Some(broken)) => (broken.ballot, Some(&broken.problem)),
             (None, None) => (Default::default(), None),
         };
-        // What failed for want of room has lost nothing, and a restart would bring it back. But the others go on without
-        // it, so nobody needs to come: once there is room again it is made anew.
+        // What failed for want of room has lost nothing, and a restart would bring it back. But the others go on
+        // without it, so nobody needs to come: once there is room again it is made anew.
         let mends = |status: &Status| match status {
             Status::Damaged => true,
             Status::StorageFailed => !self.shared.disk_low.load(Ordering::Relaxed),
@@ -112,7 +112,8 @@ impl Core {
             let data = &shared.config.data_directory;
             let aside = copies::set_aside(data, id, unix_seconds()).map_err(|error| error.to_string())?;
             if let Some(aside) = aside {
-                tracing::warn!(partition = %id, directory = %aside.directory.display(), keep, "an unfit copy was set aside");
+                let directory = aside.directory.display();
+                tracing::warn!(partition = %id, %directory, keep, "an unfit copy was set aside");
                 if !keep {
                     std::fs::remove_dir_all(&aside.directory).map_err(|error| error.to_string())?;
                 }

@@ -1,9 +1,9 @@
-//! Members that leave are often back soon: what they will lack then is kept in the log for a while, though it is flushed
-//! and nothing else needs it. So a node that was away for seconds needs no checkpoint.
+//! Members that leave are often back soon: what they will lack then is kept in the log for a while, though it is
+//! flushed and nothing else needs it. So a node that was away for seconds needs no checkpoint.
 //!
-//! What a member that was removed lacks begins after the last decree it acknowledged; nothing beyond that was committed,
-//! so nothing of it was flushed, when its removal is proposed. A primary that was replaced has everything that was
-//! committed under it, but what of that it *knows* to be committed is a little less.
+//! What a member that was removed lacks begins after the last decree it acknowledged; nothing beyond that was
+//! committed, so nothing of it was flushed, when its removal is proposed. A primary that was replaced has everything
+//! that was committed under it, but what of that it *knows* to be committed is a little less.
 //!
 //! The log keeps at most half of its budget for this and for learners; beyond that a pin breaks.
 
