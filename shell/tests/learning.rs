@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pegasus_client::{Client, Error, Table};
@@ -25,39 +25,48 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Rows that are written all the time.
 struct Load {
     stop: Arc<AtomicBool>,
-    writers: Vec<tokio::task::JoinHandle<u64>>,
+    /// Writes acknowledged, by writer.
+    acknowledged: Vec<Arc<AtomicU64>>,
+    writers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Load {
     fn start(table: &Table) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let write = |writer: u64| {
-            let (table, stop) = (table.clone(), stop.clone());
+        let acknowledged: Vec<Arc<AtomicU64>> = (0..4).map(|_| Arc::default()).collect();
+        let write = |(writer, acknowledged): (usize, &Arc<AtomicU64>)| {
+            let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+            // Whoever waits for a node that died waits for as long as a client does by default.
+            let table = table.with_timeout(Duration::from_secs(5));
             tokio::spawn(async move {
-                let mut acknowledged = 0;
                 for row in 0u64.. {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
                     let hash_key = format!("w{writer}r{}", row % 5000);
                     match table.set(&hash_key, "s", hash_key.repeat(30)).await {
-                        Ok(()) => acknowledged += 1,
+                        Ok(()) => drop(acknowledged.fetch_add(1, Ordering::Relaxed)),
                         Err(Error::Unknown(_)) => {}
                         Err(error) => panic!("{hash_key}: {error}"),
                     }
                 }
-                acknowledged
             })
         };
-        let writers = (0..4).map(write).collect();
-        Load { stop, writers }
+        let writers = acknowledged.iter().enumerate().map(write).collect();
+        Load { stop, acknowledged, writers }
     }
 
-    /// Stops; every write was acknowledged, or nobody knows.
+    /// Stops once every writer has come on; every write was acknowledged, or nobody knows.
     async fn finish(self) {
+        let before: Vec<u64> = self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let begun = Instant::now();
+        while self.acknowledged.iter().zip(&before).any(|(count, before)| count.load(Ordering::Relaxed) < before + 50) {
+            assert!(begun.elapsed() < WHOLE_AGAIN, "writes do not go on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers {
-            assert!(writer.await.expect("no write is refused for good") > 100);
+            writer.await.expect("no write is refused for good");
         }
     }
 }
