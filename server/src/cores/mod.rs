@@ -6,7 +6,7 @@
 //! calls `Core::settle`, which lets the replicas decide and carries out what they ask for, then wakes the log once.
 //!
 //! What began for one copy must not end in another: a copy is replaced while it lives (a checkpoint arrived, a damaged
-//! one is learned again), so completions name their [`CopyId`] and are dropped if the copy is gone. The queue of events
+//! one is learned again), so completions name their `CopyId` and are dropped if the copy is gone. The queue of events
 //! is empty whenever a task waits.
 //!
 //! ```text
