@@ -6,8 +6,8 @@ use pegasus_wire::NodeId;
 use pegasus_wire::messages::control::ReplicaState;
 
 use crate::node::draw_rate;
-use crate::options::Fault;
-use crate::world::{Happening, World};
+use crate::options::{Fault, Lasting};
+use crate::world::{Happening, Recovery, World};
 
 impl World {
     /// One thing breaks, and the next one is planned.
@@ -45,7 +45,7 @@ impl World {
                 self.trace.note(self.now, || format!("n{} is slow", node + 1));
                 self.nodes[node].slowness = self.random.range(2, 30);
                 let micros = self.outage();
-                self.schedule(micros, Happening::Quick { node });
+                self.recover_after(micros, Recovery::Speed { node });
             }
             Fault::Stop => self.stop(node),
             Fault::ClockTurns => {
@@ -57,12 +57,12 @@ impl World {
                 self.trace.note(self.now, || "meta is down".to_owned());
                 self.meta.up = false;
                 let micros = self.outage();
-                self.schedule(micros, Happening::MetaReturns);
+                self.recover_after(micros, Recovery::Meta);
             }
             Fault::MetaUnreachable => {
                 self.nodes[node].meta_cut = true;
                 let micros = self.outage();
-                self.schedule(micros, Happening::MetaReachable { node });
+                self.recover_after(micros, Recovery::WayToMeta { node });
             }
             _ => self.break_network(fault, node),
         }
@@ -77,13 +77,13 @@ impl World {
     pub(crate) fn crash_and_start(&mut self, node: usize) {
         self.crash(node);
         let delay = self.outage();
-        self.schedule(delay, Happening::Start { node });
+        self.recover_after(delay, Recovery::Node { node });
     }
 
     fn lose_power_and_start(&mut self, node: usize) {
         self.lose_power(node);
         let delay = self.outage();
-        self.schedule(delay, Happening::Start { node });
+        self.recover_after(delay, Recovery::Node { node });
     }
 
     /// The process dies; when it comes back, one of its copies is damaged or gone.
@@ -187,13 +187,42 @@ impl World {
     fn cut_way(&mut self, from: usize, to: usize, micros: u64) {
         self.network.cut(from, to);
         self.cut_streams(from, to);
-        self.schedule(micros, Happening::Mend { from, to });
+        self.recover_after(micros, Recovery::Way { from, to });
+    }
+
+    /// One thing stays broken when all else is healed.
+    pub(crate) fn afflict(&mut self, node: usize, lasting: Lasting) {
+        self.trace.note(self.now, || format!("what lasts: n{} {lasting:?}", node + 1));
+        let count = self.nodes.len();
+        let others: Vec<usize> = (0..count).filter(|other| *other != node).collect();
+        match lasting {
+            Lasting::Down => self.crash(node),
+            Lasting::Frozen => self.freeze(node, u64::MAX / 4),
+            Lasting::CutOff => others.into_iter().for_each(|other| self.part(node, other)),
+            Lasting::NoMeta => self.nodes[node].meta_cut = true,
+            Lasting::Link => self.part(node, (node + 1) % count),
+            Lasting::Deaf => {
+                self.nodes[node].meta_cut = true;
+                for other in others {
+                    self.network.cut(other, node);
+                    self.cut_streams(other, node);
+                }
+            }
+        }
+    }
+
+    fn part(&mut self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.network.cut(from, to);
+            self.cut_streams(from, to);
+        }
     }
 
     /// Everything works from now on.
     pub(crate) fn heal(&mut self) {
         self.trace.note(self.now, || "everything is healed".to_owned());
         self.healed = true;
+        self.era += 1;
         // Calm enough for learners to catch up with what goes on.
         self.options.think_micros_max = self.options.think_micros_max.max(self.options.limits.timing.lease_micros / 2);
         self.meta.up = true;

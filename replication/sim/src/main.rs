@@ -11,7 +11,7 @@ use pegasus_sim::{Planted, Profile, Statistics, run_seed};
 #[command(name = "pegasus-sim")]
 struct Arguments {
     /// What kind of runs: usual, or much of one thing (crashing, apart, late, behind, handing,
-    /// failing, learning, powerless).
+    /// failing, learning, asking, powerless).
     #[arg(long, default_value_t = Profile::Usual)]
     profile: Profile,
     /// How many seeds to run.

@@ -125,6 +125,23 @@ impl Fault {
     ];
 }
 
+/// What is still broken on one node when everything else works again. The others must serve without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// It does not start.
+    Down,
+    /// It is frozen.
+    Frozen,
+    /// It reaches no node, and none reaches it.
+    CutOff,
+    /// It hears nobody, neither nodes nor the meta service; all hear it.
+    Deaf,
+    /// It does not reach the meta service.
+    NoMeta,
+    /// It and one other node do not reach each other.
+    Link,
+}
+
 /// Knobs of one run. Times are in microseconds of simulated time.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -154,6 +171,8 @@ pub(crate) struct Options {
     pub(crate) fault_pause_micros_max: u64,
     /// What breaks; drawn from evenly.
     pub(crate) faults: Vec<Fault>,
+    /// What is still broken for a while when everything else works again.
+    pub(crate) lasting: Option<Lasting>,
     /// Longest duration of what lasts for a while: short, medium, long.
     pub(crate) outage_micros_max: [u64; 3],
     /// Network latency, usually.
@@ -213,6 +232,7 @@ impl Options {
             chaos_micros: lease * random.range(10, 100),
             fault_pause_micros_max: lease * [0, 1, 2, 2, 5, 5, 10][random.index(7)],
             faults: faults(random),
+            lasting: lasting(random),
             outage_micros_max: [lease / 4, 2 * lease, 8 * lease],
             latency_micros_max: lease / [400, 100, 30][random.index(3)],
             slow_messages_permille: [0, 0, 5, 30][random.index(4)],
@@ -251,6 +271,11 @@ fn timing(random: &mut Random) -> Timing {
     };
     timing.validate().expect("these times are safe");
     timing
+}
+
+fn lasting(random: &mut Random) -> Option<Lasting> {
+    let kinds = [Lasting::Down, Lasting::Frozen, Lasting::CutOff, Lasting::Deaf, Lasting::NoMeta, Lasting::Link];
+    kinds.get(random.index(2 * kinds.len())).copied()
 }
 
 /// Every kind of fault, or a few kinds often.

@@ -28,13 +28,15 @@ pub enum Profile {
     Failing,
     /// Members are removed and taught again, while answers are lost.
     Learning,
+    /// The meta service is out of reach, for all or for one, while members change.
+    Asking,
     /// Machines lose power, and what was not synced.
     Powerless,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Profile; 9] = [
+    pub const ALL: [Profile; 10] = [
         Profile::Usual,
         Profile::Crashing,
         Profile::Apart,
@@ -43,6 +45,7 @@ impl Profile {
         Profile::Handing,
         Profile::Failing,
         Profile::Learning,
+        Profile::Asking,
         Profile::Powerless,
     ];
 
@@ -57,6 +60,7 @@ impl Profile {
             Profile::Handing => "handing",
             Profile::Failing => "failing",
             Profile::Learning => "learning",
+            Profile::Asking => "asking",
             Profile::Powerless => "powerless",
         }
     }
@@ -86,6 +90,9 @@ impl Profile {
             Profile::Handing => &[Fault::HandOver, Fault::HandOver, Fault::HandOver, Fault::Stop],
             Profile::Failing => &[Fault::Crash, Fault::FailedSync],
             Profile::Learning => &[Fault::Crash, Fault::Isolate, Fault::BreakStreams, Fault::LostCopy],
+            Profile::Asking => {
+                &[Fault::MetaUnreachable, Fault::MetaUnreachable, Fault::Crash, Fault::Isolate, Fault::HandOver]
+            }
             Profile::Powerless => &[Fault::PowerLossAll, Fault::PowerLoss, Fault::Crash, Fault::Isolate],
         };
         options.faults = faults.to_vec();
@@ -108,7 +115,7 @@ impl Profile {
                 options.slow_apply_permille = 300;
                 options.fault_pause_micros_max = lease / 2;
             }
-            Profile::Learning => {
+            Profile::Learning | Profile::Asking => {
                 options.nodes = 4;
                 options.lost_calls_permille = 100;
                 options.return_micros = 0;

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// How long a healed cluster may take to serve and converge, in leases.
 const LIVENESS_LEASES: u64 = 150;
+/// How long what stays broken may keep the others from serving, in leases.
+const LASTING_LEASES: u64 = 50;
 /// How long an operator waits before he looks at what is stuck, in leases.
 const OPERATOR_LEASES: u64 = 20;
 /// Steps that the check of one key's history may take.
@@ -74,12 +76,38 @@ impl World {
     fn run(&mut self) {
         let (chaos, lease) = (self.options.chaos_micros, self.options.limits.timing.lease_micros);
         self.run_until(chaos);
-        let deadline = chaos + LIVENESS_LEASES * lease;
+        self.outlast();
+        let deadline = self.now + LIVENESS_LEASES * lease;
+        self.operator_from = self.now + OPERATOR_LEASES * lease;
         self.run_while("every partition takes writes again", deadline, |world| !world.has_recovered());
         self.run_while("every partition has all its members", deadline, |world| !world.is_whole());
         self.busy = false;
         self.run_while("all copies are equal", deadline, |world| !world.has_converged());
         self.check_history();
+    }
+
+    /// While one thing stays broken, what had all its members serves again without whoever is concerned.
+    fn outlast(&mut self) {
+        let Some(lasting) = self.options.lasting.filter(|_| self.violation.is_none()) else { return };
+        let node = self.random.index(self.nodes.len());
+        let whole = |partition: &usize| {
+            let configuration = self.meta.configuration(*partition);
+            let sound = configuration.members().all(|member| self.is_sound(member, *partition));
+            sound && configuration.members().count() > 1
+        };
+        let concerned: Vec<usize> = (0..self.options.partitions).filter(whole).collect();
+        self.afflict(node, lasting);
+        let deadline = self.now + LASTING_LEASES * self.options.limits.timing.lease_micros;
+        let served = |world: &World, partition: usize| {
+            // A proposal that was under way may have left it alone.
+            let alone =
+                world.meta.configuration(partition).members().all(|member| world.names.get(&member) == Some(&node));
+            alone || (0..world.nodes.len()).any(|node| world.serves(node, partition))
+        };
+        self.run_while("what had its members is served without one of them", deadline, |world| {
+            !concerned.iter().all(|partition| served(world, *partition))
+        });
+        self.heal();
     }
 
     /// Runs on while the cluster is not where it should be. It must get there before the deadline.
@@ -90,7 +118,7 @@ impl World {
                 let text = format!("it was never reached that {goal}\n{state}");
                 return self.check(|| "liveness".to_owned(), Err(text));
             }
-            if self.now >= self.options.chaos_micros + OPERATOR_LEASES * self.options.limits.timing.lease_micros {
+            if self.now >= self.operator_from {
                 self.operate();
             }
             let next = self.now + self.options.limits.timing.lease_micros / 4;

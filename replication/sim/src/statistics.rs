@@ -78,8 +78,11 @@ impl fmt::Display for Statistics {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.micros / 1_000_000;
         write!(out, "{} steps in {seconds} simulated seconds; ", self.steps)?;
-        let Self { writes, reads, refused, unknown, .. } = self;
-        write!(out, "{writes} writes, {reads} reads, {refused} refused, {unknown} unknown; ")?;
+        write!(
+            out,
+            "{} writes, {} reads, {} refused, {} unknown; ",
+            self.writes, self.reads, self.refused, self.unknown
+        )?;
         write!(out, "{} takeovers, {} hand-overs, {} removals, ", self.takeovers, self.hand_overs, self.removals)?;
         let learned = self.learned_from_window + self.learned_from_log + self.learned_from_checkpoint;
         write!(out, "{learned} learnings ({} window, ", self.learned_from_window)?;

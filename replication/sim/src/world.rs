@@ -97,25 +97,31 @@ pub(crate) enum Happening {
         awaited: bool,
     },
     Fault,
-    Mend {
-        from: usize,
-        to: usize,
-    },
-    MetaReturns,
-    MetaReachable {
-        node: usize,
+    /// Something works again; nothing if everything was healed since.
+    Recovers {
+        era: u64,
+        recovery: Recovery,
     },
     Thaw {
         node: usize,
         run: u64,
     },
-    Quick {
-        node: usize,
-    },
-    Start {
-        node: usize,
-    },
     Heal,
+}
+
+/// What works again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recovery {
+    /// The way from one node to another.
+    Way { from: usize, to: usize },
+    /// The meta service.
+    Meta,
+    /// The way of one node to it.
+    WayToMeta { node: usize },
+    /// A node that was slow.
+    Speed { node: usize },
+    /// A node that was down.
+    Node { node: usize },
 }
 
 /// What happens on a node by itself.
@@ -210,6 +216,10 @@ pub(crate) struct World {
     pub(crate) last_operation: u64,
     pub(crate) history: History,
     pub(crate) healed: bool,
+    /// Raised when everything is healed.
+    pub(crate) era: u64,
+    /// When an operator begins to look at what is stuck.
+    pub(crate) operator_from: u64,
     /// True while clients act.
     pub(crate) busy: bool,
     pub(crate) trace: Trace,
@@ -243,6 +253,8 @@ impl World {
             last_operation: 0,
             history: History::new(),
             healed: false,
+            era: 0,
+            operator_from: u64::MAX,
             busy: true,
             trace,
             statistics: Statistics::default(),
@@ -251,7 +263,7 @@ impl World {
             options,
         };
         for node in 0..world.options.nodes {
-            world.schedule(0, Happening::Start { node });
+            world.recover_after(0, Recovery::Node { node });
         }
         for client in 0..world.options.clients {
             world.schedule(1000, Happening::ClientActs { client });
@@ -270,6 +282,22 @@ impl World {
         self.sequence += 1;
         let scheduled = Scheduled { time: self.now + delay, sequence: self.sequence, happening };
         self.queue.push(Reverse(scheduled));
+    }
+
+    /// Makes something work again later, if everything does not before.
+    pub(crate) fn recover_after(&mut self, delay: u64, recovery: Recovery) {
+        let era = self.era;
+        self.schedule(delay, Happening::Recovers { era, recovery });
+    }
+
+    fn mend(&mut self, recovery: Recovery) {
+        match recovery {
+            Recovery::Way { from, to } => self.network.mend(from, to),
+            Recovery::Meta => self.meta.up = true,
+            Recovery::WayToMeta { node } => self.nodes[node].meta_cut = false,
+            Recovery::Speed { node } => self.nodes[node].slowness = 1,
+            Recovery::Node { node } => self.start(node),
+        }
     }
 
     /// Makes something happen on this run of a node.
@@ -360,12 +388,9 @@ impl World {
                 self.on_proposed((node, proposer), partition, expected, configuration, asker);
             }
             Happening::Fault => self.on_fault(),
-            Happening::Mend { from, to } => self.network.mend(from, to),
-            Happening::MetaReturns => self.meta.up = true,
-            Happening::MetaReachable { node } => self.nodes[node].meta_cut = false,
+            Happening::Recovers { era, recovery } if era == self.era => self.mend(recovery),
+            Happening::Recovers { .. } => {}
             Happening::Thaw { node, run } => self.thaw(node, run),
-            Happening::Quick { node } => self.nodes[node].slowness = 1,
-            Happening::Start { node } => self.start(node),
             Happening::Heal => self.heal(),
         }
     }

@@ -70,8 +70,8 @@ in_replica! {
     takes_over_at_once: TakesOverAtOnce, Crashing, ["serves at the same moment"];
     learner_promoted_with_gap: LearnerPromotedWithGap, Learning, ["is committed, but the log ends at"];
     pending_learner_not_counted: PendingLearnerNotCounted, Learning, ["is committed, but the log ends at"];
-    lost_answer_taken_as_refusal: LostAnswerTakenAsRefusal, Learning, [""];
-    stale_configuration_accepted: StaleConfigurationAccepted, Apart, [""];
+    lost_answer_taken_as_refusal: LostAnswerTakenAsRefusal, Learning, ["it was never reached", "a replica stopped"];
+    stale_configuration_accepted: StaleConfigurationAccepted, Apart, ["it was never reached", "a replica stopped"];
     commits_without_removed_member: CommitsWithoutRemovedMember, Apart, ["is committed, but the log ends at"];
 }
 
@@ -82,10 +82,10 @@ in_host! {
     grace_shorter_than_lease: GraceShorterThanLease, Apart, ["serves at the same moment"];
     lease_checked_with_an_old_clock_reading: LeaseOldClock, Apart, ["was seen before"];
     read_answered_after_the_role_was_lost: ReadAfterRole, Handing, ["was seen before"];
-    longest_log_wins: LongestLogWins, Powerless, [""];
+    longest_log_wins: LongestLogWins, Powerless, ["log ends at", "is committed here", "dropped from a log"];
     log_collected_too_early: LogCollectedTooEarly, Crashing, ["log begins after"];
     retried_sync_believed: RetriedSyncBelieved, Failing, ["durable log"];
     cut_tail_revived: CutTailRevived, Crashing, ["is still logged"];
     failed_check_answered_early: FailedCheckAnsweredEarly, Crashing, ["which is not committed"];
-    descriptor_before_log: DescriptorBeforeLog, Powerless, [""];
+    descriptor_before_log: DescriptorBeforeLog, Powerless, ["is still logged", "log ends at", "is committed here"];
 }
