@@ -84,12 +84,15 @@ prepare_machine() {
     require_rust
 }
 
-# bindgen loads libclang when RocksDB is built.
+# bindgen loads libclang when RocksDB is built. libclang-cpp, which LLVM brings along, is another library.
 has_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' > /dev/null && return 0
-    compgen -G '/usr/lib*/libclang*.so*' > /dev/null && return 0
-    compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' > /dev/null
+    local folder
+    for folder in /usr/lib/llvm-*/lib /usr/lib /usr/lib64 /usr/lib/*-linux-gnu; do
+        compgen -G "$folder/libclang.so*" > /dev/null && return 0
+        compgen -G "$folder/libclang-[0-9]*.so*" > /dev/null && return 0
+    done
+    return 1
 }
 
 install_packages() {
