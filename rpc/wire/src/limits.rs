@@ -55,6 +55,14 @@ pub const CHECKPOINT_NAME_BYTES_MAX: usize = 64;
 pub const MEMBERS_MAX: usize = 5;
 /// Partitions of a table.
 pub const PARTITION_COUNT_MAX: u32 = 4096;
+/// Length of a filter's pattern.
+pub const FILTER_BYTES_MAX: usize = 1024;
+/// Contexts of scans that one core keeps; beyond it the one that was idle longest ends.
+pub const SCAN_CONTEXTS_MAX: usize = 4096;
+/// Settings of a table's environment.
+pub const ENVIRONMENT_ENTRIES_MAX: usize = 64;
+/// Length of one setting's value.
+pub const ENVIRONMENT_VALUE_BYTES_MAX: usize = 4096;
 /// Length of a table's name.
 pub const TABLE_NAME_BYTES_MAX: usize = 128;
 /// Executors (cores) of one node. Also the step between the port ranges of two nodes on one host.
@@ -71,6 +79,8 @@ const _: () = assert!(
     READ_BYTES_TARGET + VALUE_BYTES_MAX + SORT_KEY_BYTES_MAX + HASH_KEY_BYTES_MAX + READ_ROWS_MAX * 64
         < FRAME_BYTES_MAX
 );
+/// The environment of a table fits in a frame many times over.
+const _: () = assert!(ENVIRONMENT_ENTRIES_MAX * (ENVIRONMENT_VALUE_BYTES_MAX + 256) * 8 < FRAME_BYTES_MAX);
 /// A beacon fits in a frame, and so does the list of a checkpoint's files.
 const _: () = assert!(BEACON_ENTRIES_MAX * 48 + 4096 < FRAME_BYTES_MAX);
 const _: () = assert!(CHECKPOINT_FILES_MAX * (CHECKPOINT_NAME_BYTES_MAX + 64) + 4096 < FRAME_BYTES_MAX);

@@ -102,6 +102,11 @@ statuses! {
     /// The peer belongs to another cluster.
     WrongCluster = 55, GiveUp, "the peer belongs to another cluster";
 
+    /// The table was told to refuse such requests; the message names the setting.
+    Denied = 56, GiveUp, "the table refuses such requests";
+    /// No dropped table of this number is held.
+    NotDropped = 57, GiveUp, "no dropped table of this number is held";
+
     /// This copy lost data (damaged log or table) and refuses to serve.
     Damaged = 64, GiveUp, "this copy is damaged and refuses to serve; rebuild it from another member";
     /// The node's disk is full or broken; it takes no writes.

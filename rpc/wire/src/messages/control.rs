@@ -1,5 +1,7 @@
 //! What nodes, clients and operators say to the meta service.
 
+#![expect(missing_docs, reason = "rkyv's derive makes a resolver for TableState whose fields it leaves undocumented")]
+
 use std::net::SocketAddr;
 
 use crate::config::{Configuration, Durability, NodeInfo, TableProperties};
@@ -79,7 +81,7 @@ pub struct Assignments {
     /// Revision of this answer.
     pub revision: u64,
     /// The tables that have partitions on this node.
-    pub tables: Vec<TableProperties>,
+    pub tables: Vec<TableDescription>,
     /// Each partition the node is a member of, with its configuration.
     pub partitions: Vec<PartitionConfiguration>,
     /// All registered nodes.
@@ -164,8 +166,44 @@ pub struct ListTables;
 /// Answer to [`ListTables`].
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct TableList {
-    /// All tables by number.
-    pub tables: Vec<TableProperties>,
+    /// All tables by number, those that were dropped and are still held included.
+    pub tables: Vec<TableDescription>,
+}
+
+/// A table with everything that may change in its life.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TableDescription {
+    /// What its partitions share.
+    pub properties: TableProperties,
+    /// Its environment, as it was set.
+    pub environment: Vec<EnvironmentEntry>,
+    /// Whether it serves.
+    pub state: TableState,
+}
+
+/// One setting of a table's environment (see [`crate::environment`]).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct EnvironmentEntry {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Where a table is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum TableState {
+    /// It serves.
+    #[default]
+    Available,
+    /// It was dropped: it serves nothing, and can be recalled until it is purged.
+    Dropped {
+        /// Unix second at which it was dropped.
+        dropped_seconds: u64,
+        /// Unix second from which on its rows may be deleted for good.
+        purge_seconds: u64,
+    },
 }
 
 /// Asks for a table's route.
@@ -175,11 +213,62 @@ pub struct QueryTable {
     pub name: String,
 }
 
-/// Answer to [`QueryTable`] and [`CreateTable`]: all a client needs to find the rows.
+/// Drops a table: it serves nothing from then on. Its rows are held for a time in which it can be recalled.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DropTable {
+    /// The table's name.
+    pub name: String,
+    /// How long its rows are held; `None` for the meta service's setting.
+    pub hold_seconds: Option<u64>,
+    /// Succeed if there is no such table; the answer is then an empty one.
+    pub if_exists: bool,
+}
+
+/// Takes a dropped table back, with all its rows.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RecallTable {
+    /// Its number: several dropped tables may have had one name.
+    pub table: TableId,
+    /// Its name from now on; `None` for the one it had.
+    pub name: Option<String>,
+}
+
+/// Gives a table another name. Clients that have opened it go on.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RenameTable {
+    /// The name it has.
+    pub name: String,
+    /// The name it gets.
+    pub new_name: String,
+}
+
+/// Deletes a dropped table for good, before its holding time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PurgeTable {
+    /// Its number.
+    pub table: TableId,
+}
+
+/// Changes a table's environment: all of it is valid and in force, or nothing is changed.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ChangeEnvironment {
+    /// The table's name.
+    pub name: String,
+    /// Delete every setting first.
+    pub clear: bool,
+    /// Then delete these; one that is not set is no error.
+    pub delete: Vec<String>,
+    /// Then set these.
+    pub set: Vec<EnvironmentEntry>,
+}
+
+/// Answer to [`QueryTable`], [`CreateTable`] and whatever changes a table: all a client needs to find the rows.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct TableReply {
     /// The table.
     pub table: TableProperties,
+    /// Its environment, as it was set.
+    pub environment: Vec<EnvironmentEntry>,
     /// Configuration of each partition, by index.
     pub partitions: Vec<Configuration>,
     /// The nodes named in them.

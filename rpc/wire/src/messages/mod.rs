@@ -42,6 +42,14 @@ kinds! {
     SCAN = 18;
     /// Atomic puts and deletes of one hash key: [`data::Write`] -> [`data::WriteReply`].
     WRITE = 19;
+    /// Ends a scan's context, one way: [`data::EndScan`].
+    END_SCAN = 20;
+    /// Adds to the number in a row: [`data::Increment`] -> [`data::IncrementReply`].
+    INCREMENT = 21;
+    /// Writes if a check holds: [`data::CheckAndWrite`] -> [`data::CheckReply`], the checked value as attachment.
+    CHECK_AND_WRITE = 22;
+    /// About one copy: [`data::QueryCopy`] -> [`data::CopyReply`].
+    QUERY_COPY = 23;
 
     /// Primary -> member, first frame of a replication stream: [`peer::Establish`] -> [`peer::Established`].
     ESTABLISH = 32;
@@ -81,6 +89,16 @@ kinds! {
     DIAGNOSE_PARTITIONS = 68;
     /// Operator -> meta: [`control::ForceConfiguration`] -> [`control::ProposalReply`].
     FORCE_CONFIGURATION = 69;
+    /// Anyone -> meta: [`control::DropTable`] -> [`control::TableReply`].
+    DROP_TABLE = 70;
+    /// Anyone -> meta: [`control::RecallTable`] -> [`control::TableReply`].
+    RECALL_TABLE = 71;
+    /// Anyone -> meta: [`control::RenameTable`] -> [`control::TableReply`].
+    RENAME_TABLE = 72;
+    /// Anyone -> meta: [`control::PurgeTable`] -> no body.
+    PURGE_TABLE = 73;
+    /// Anyone -> meta: [`control::ChangeEnvironment`] -> [`control::TableReply`].
+    CHANGE_ENVIRONMENT = 74;
 }
 
 impl fmt::Display for MessageKind {
