@@ -1,6 +1,6 @@
 //! What a host may ask a replica. Nothing here changes anything.
 
-use pegasus_wire::{Ballot, Configuration, Decree, NodeId, Status};
+use pegasus_wire::{Ballot, Configuration, Decree, Mutation, NodeId, Status};
 
 use crate::changes::BeaconTarget;
 use crate::effect::Role;
@@ -43,6 +43,13 @@ impl Replica {
     /// The last decree prepared, of whatever ballot.
     pub fn last(&self) -> Decree {
         self.core.window.last()
+    }
+
+    /// What is prepared here and not known to be in the table, from a decree on, oldest first: consecutive decrees up to
+    /// [`Replica::last`]. On a primary that serves, all of it has its ballot and stays as it is until it is applied or
+    /// the role is lost; a host that keeps what it read here keeps the ballot with it.
+    pub fn unapplied(&self, from: Decree) -> impl Iterator<Item = &Mutation> + '_ {
+        self.core.window.from(from)
     }
 
     /// The highest stamp of the partition known here; "now" for expiry is never before it.

@@ -128,6 +128,13 @@ impl Window {
         self.entries.get(self.index(decree)?)
     }
 
+    /// The mutations of the ring from a decree on, oldest first.
+    pub(crate) fn from(&self, decree: Decree) -> impl Iterator<Item = &Mutation> + '_ {
+        let skip = decree.0.saturating_sub(self.applied.0 + 1);
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.entries.len());
+        self.entries.range(skip..).map(|entry| &entry.mutation)
+    }
+
     /// The mutation at a decree, if it is in memory: in the ring, or kept for learners.
     pub(crate) fn find(&self, decree: Decree) -> Option<&Mutation> {
         if decree > self.applied {

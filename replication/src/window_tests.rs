@@ -178,6 +178,12 @@ proptest! {
                 let applied = *number <= window.applied().0;
                 prop_assert!(found == Some((*number, *ballot, *length)) || applied && found.is_none());
             }
+            for from in [0, window.applied().0 + 1, window.committed().0 + 1, window.last().0 + 1, u64::MAX] {
+                let walked: Vec<_> = window.from(Decree(from)).map(|of| (of.decree.0, of.ballot.0)).collect();
+                let beyond = model.range(from.max(window.applied().0 + 1)..);
+                let known: Vec<_> = beyond.map(|(decree, (ballot, _))| (*decree, *ballot)).collect();
+                prop_assert_eq!(walked, known);
+            }
             window.check_invariants();
             let held: usize = model.range(window.applied().0 + 1..).map(|(_, (_, length))| length).sum();
             prop_assert_eq!(window.bytes(), held as u64);

@@ -128,6 +128,32 @@ fn a_read_of_what_may_not_be_committed_is_answered_when_it_is() {
 }
 
 #[test]
+fn what_is_not_applied_can_be_walked() {
+    let mut primary = Fixture::serving(ReplicaLimits::default());
+    primary.write_through(1);
+    primary.propose(2, 600, "b");
+    primary.propose(3, 500, "c");
+    let (second, third) = (stamped(2, 600, "b"), stamped(3, 601, "c"));
+    let walk = |primary: &Fixture, from| primary.replica.unapplied(Decree(from)).cloned().collect::<Vec<_>>();
+    assert_eq!(walk(&primary, 0), [second.clone(), third.clone()], "what is applied is in the table");
+    assert_eq!(walk(&primary, 2), [second.clone(), third.clone()]);
+    assert_eq!(walk(&primary, 3), [third.clone()]);
+    assert_eq!(walk(&primary, 4), []);
+    // Committed, and on its way into the table.
+    primary.logged(2);
+    primary.hear(TWO, 12, acknowledge(2, 3));
+    assert_eq!(primary.hear(THREE, 13, acknowledge(2, 3)), [Effect::Apply { mutations: vec![second.clone()] }]);
+    assert_eq!(walk(&primary, 1), [second, third.clone()]);
+    primary.applied(2);
+    assert_eq!(walk(&primary, 1), [third]);
+    // Another primary drops what it never had.
+    primary.assigned(led_by(4, TWO, &[ONE, THREE]));
+    let establish = establish_of(led_by(4, TWO, &[ONE, THREE]), ONE, 2, 2);
+    primary.hear(TWO, 20, establish);
+    assert_eq!(walk(&primary, 1), []);
+}
+
+#[test]
 fn a_member_that_cannot_be_reached_is_tried_again_ever_more_slowly() {
     let mut primary = Fixture::serving(ReplicaLimits::default());
     primary.closed(TWO, 12);
