@@ -341,7 +341,18 @@ mod tests {
     fn every_key_has_a_value_that_it_takes() {
         for key in KEYS {
             let takes = |value: &&str| parsed(key, value).is_ok();
-            let values = ["3600", "true", "synced", "force", "100*reject*0", "reconfig*all", "normal", "67108864", "3:00"];
+            let values = [
+                "3600",
+                "100",
+                "true",
+                "synced",
+                "force",
+                "100*reject*0",
+                "reconfig*all",
+                "normal",
+                "67108864",
+                "3:00",
+            ];
             assert!(values.iter().any(takes), "{key} takes none of {values:?}");
         }
         assert!(KEYS.is_sorted());
@@ -382,7 +393,8 @@ mod tests {
     #[test]
     fn what_was_kept_is_read_as_far_as_it_is_known() {
         let entry = |key: &str, value: &str| EnvironmentEntry { key: key.into(), value: value.into() };
-        let (environment, wrong) = Environment::parse_kept(&[entry("of.a.later.release", "1"), entry("default_ttl", "9")]);
+        let (environment, wrong) =
+            Environment::parse_kept(&[entry("of.a.later.release", "1"), entry("default_ttl", "9")]);
         assert_eq!((environment.default_ttl_seconds, wrong.len()), (9, 1));
     }
 }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::BytesMut;
+use images::control::{available, dropped, environment, table_reply};
+use images::data::CONTEXT;
 use images::*;
 use pegasus_wire::messages::control::*;
 use pegasus_wire::messages::data::*;
@@ -115,14 +117,27 @@ fn reads_read_back() {
     let keys: Vec<&[u8]> = by_keys.sort_keys.iter().map(|key| &*key.bytes).collect();
     assert_eq!(keys, [&b"one"[..], b"", b"a longer sort key"]);
     let by_range = stored["multi_get_range"].body::<ArchivedMultiGet<'_>>().unwrap();
-    assert!(by_range.sort_keys.is_empty() && by_range.start_inclusive && !by_range.stop_inclusive);
-    assert_eq!((&*by_range.start, &*by_range.stop), (&b"a"[..], &b"z"[..]));
+    assert!(by_range.sort_keys.is_empty() && by_range.reverse && by_range.no_value && by_range.count_only);
+    assert!(!by_keys.reverse && !by_keys.no_value && !by_keys.count_only);
+    assert!(by_keys.range.plain().is_all() && by_keys.filter.plain().is_off());
+    assert_eq!(ends(&by_range.range), (&b"a"[..], true, &b"z"[..], false));
+    let filter = by_range.filter.plain();
+    assert_eq!((filter.kind, filter.pattern), (FilterKind::Postfix, &b".log"[..]));
     assert_eq!((by_range.rows_max.to_native(), by_range.bytes_max.to_native()), (1000, 65_536));
 
     let scan = stored["scan"].body::<ArchivedScan<'_>>().unwrap();
     assert_eq!((&*scan.start, &*scan.stop), (&b"\0\x04hashsort"[..], &b"\xFF\xFF"[..]));
-    assert!(!scan.start_inclusive && scan.no_value && !scan.count_only);
-    assert_eq!(scan.rows_max.to_native(), 100);
+    assert!(!scan.start_inclusive && scan.no_value && !scan.count_only && scan.reverse && scan.keep_context);
+    assert_eq!((scan.rows_max.to_native(), scan.context.to_native()), (100, CONTEXT));
+    assert_eq!(ends(&scan.sort_keys), (&b"a"[..], false, &b"f"[..], true));
+    let filters = [scan.hash_key_filter.plain(), scan.sort_key_filter.plain()];
+    assert_eq!(filters.map(|filter| filter.kind), [FilterKind::Prefix, FilterKind::Exact]);
+    assert_eq!(filters.map(|filter| filter.pattern), [&b"ha"[..], b"sort"]);
+    let plain = stored["scan_without_context"].body::<ArchivedScan<'_>>().unwrap();
+    assert!(plain.start_inclusive && plain.count_only && !plain.reverse && !plain.keep_context);
+    assert_eq!(plain.context.to_native(), 0);
+    let end: EndScan = stored["end_scan"].decode().unwrap();
+    assert_eq!(end, EndScan { partition: partition(), context: CONTEXT });
 
     let rows = stored["multi_get_answer"].body::<ArchivedRows<'_>>().unwrap();
     assert_eq!((rows.count.to_native(), rows.complete, &*rows.resume_after), (2, false, &b"two"[..]));
@@ -130,7 +145,8 @@ fn reads_read_back() {
         rows.rows.iter().map(|row| (&*row.key, &*row.value, row.expiry_seconds.to_native())).collect();
     assert_eq!(read, [(&b"one"[..], &b"first"[..], 0), (b"two", b"", 300_000_000)]);
     let counted = stored["scan_answer"].body::<ArchivedRows<'_>>().unwrap();
-    assert_eq!((counted.rows.len(), counted.count.to_native(), counted.complete), (0, 3000, true));
+    assert_eq!((counted.rows.len(), counted.count.to_native(), counted.complete), (0, 3000, false));
+    assert_eq!((&*counted.resume_after, counted.context.to_native()), (&b"\0\x04hash"[..], CONTEXT + 1));
 }
 
 #[test]
@@ -138,18 +154,65 @@ fn writes_read_back() {
     let stored = stored();
     let write = stored["write"].body::<ArchivedWrite<'_>>().unwrap();
     assert_eq!((PartitionId::from(&write.partition), &*write.hash_key), (partition(), &b"hash"[..]));
-    let [first, second, third] = &*write.operations else { panic!("three operations") };
+    let [first, second, range, last] = &*write.operations else { panic!("four operations") };
     let put = |operation: &ArchivedRowOperation<'_>| match operation {
         ArchivedRowOperation::Put { sort_key, value, expiry_seconds } => {
             (sort_key.to_vec(), value.to_vec(), expiry_seconds.to_native())
         }
-        ArchivedRowOperation::Delete { .. } => panic!("a put"),
+        ArchivedRowOperation::Delete { .. } | ArchivedRowOperation::DeleteRange { .. } => panic!("a put"),
     };
     assert_eq!(put(first), (b"one".to_vec(), b"first value".to_vec(), 300_000_000));
     assert!(matches!(second, ArchivedRowOperation::Delete { sort_key } if **sort_key == *b"two"));
-    assert_eq!(put(third), (vec![], vec![], 0));
+    let ArchivedRowOperation::DeleteRange { range } = range else { panic!("a range") };
+    assert_eq!(ends(range), (&b"c"[..], false, &b"e"[..], true));
+    assert_eq!(put(last), (vec![], vec![], 0));
     let reply = stored["write_answer"].body::<ArchivedWriteReply>().unwrap();
     assert_eq!(reply.decree.0.to_native(), 42);
+}
+
+#[test]
+fn read_dependent_operations_read_back() {
+    let stored = stored();
+    let expiry = |name: &str| match &stored[name].body::<ArchivedIncrement<'_>>().unwrap().expiry {
+        ArchivedExpiryChange::Keep => ExpiryChange::Keep,
+        ArchivedExpiryChange::Set(seconds) => ExpiryChange::Set(seconds.to_native()),
+        ArchivedExpiryChange::Clear => ExpiryChange::Clear,
+    };
+    assert_eq!(expiry("increment"), ExpiryChange::Keep);
+    assert_eq!(expiry("increment_that_expires"), ExpiryChange::Set(300_000_000));
+    assert_eq!(expiry("increment_for_ever"), ExpiryChange::Clear);
+    let increment = stored["increment"].body::<ArchivedIncrement<'_>>().unwrap();
+    assert_eq!((&*increment.hash_key, &*increment.sort_key), (&b"hash"[..], &b"sort"[..]));
+    assert_eq!(increment.increment.to_native(), -3);
+    let reply: IncrementReply = stored["increment_answer"].decode().unwrap();
+    assert_eq!(reply, IncrementReply { value: i64::MIN, decree: Decree(43) });
+
+    let check = stored["check_and_write"].body::<ArchivedCheckAndWrite<'_>>().unwrap();
+    assert_eq!(Check::from(check.check), Check::IntegerGreaterOrEqual);
+    assert_eq!((&*check.check_sort_key, &*check.operand), (&b"sort"[..], &b"17"[..]));
+    assert_eq!((check.operations.len(), check.return_value), (4, true));
+    let frame = &stored["check_and_write_answer"];
+    let reply: CheckReply = frame.decode().unwrap();
+    assert_eq!(reply, CheckReply { written: false, exists: true, decree: Decree(44) });
+    assert_eq!(frame.attachment, &b"16"[..]);
+
+    let query: QueryCopy = stored["query_copy"].decode().unwrap();
+    assert_eq!(query, QueryCopy { partition: partition() });
+    let reply: CopyReply = stored["query_copy_answer"].decode().unwrap();
+    assert_eq!((reply.primary, reply.applied, reply.compaction), (true, Decree(45), CompactionState::Running));
+    assert_eq!((reply.file_bytes, reply.estimated_rows), (65 << 20, 1_000_000));
+    assert_eq!((reply.compaction_ended_seconds, reply.compaction_percent), (1_700_000_000, 37));
+}
+
+#[test]
+fn every_check_has_its_number() {
+    for (number, check) in Check::ALL.into_iter().enumerate() {
+        assert_eq!((check as usize, Check::from_code(number as u8)), (number, Some(check)));
+        let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&check).unwrap();
+        let archived = rkyv::access::<ArchivedCheck, rkyv::rancor::Error>(&archived).unwrap();
+        assert_eq!(Check::from(*archived), check);
+    }
+    assert_eq!(Check::from_code(18), None);
 }
 
 #[test]
@@ -194,7 +257,7 @@ fn node_messages_read_back() {
     let watch: WatchAssignments = stored["watch_assignments"].decode().unwrap();
     assert_eq!(watch, WatchAssignments { node: NodeId(0xA1), revision: 17, wait_ms: 10_000 });
     let assignments: Assignments = stored["watch_assignments_answer"].decode().unwrap();
-    assert_eq!((assignments.revision, &assignments.tables[..]), (18, &[table()][..]));
+    assert_eq!((assignments.revision, &assignments.tables[..]), (18, &[available(), dropped()][..]));
     assert_eq!(assignments.partitions[0].configuration, configuration());
     assert_eq!(assignments.nodes, [node()]);
 
@@ -215,12 +278,10 @@ fn table_and_cluster_messages_read_back() {
     assert_eq!((create.durability, create.if_not_exists), (Durability::Synced, true));
     for name in ["create_table_answer", "query_table_answer"] {
         let reply: TableReply = stored[name].decode().unwrap();
-        assert_eq!((reply.table, &reply.partitions[..]), (table(), &[configuration()][..]));
-        assert_eq!(reply.nodes, [node()]);
+        assert_eq!(reply, table_reply());
     }
     let list: TableList = stored["list_tables_answer"].decode().unwrap();
-    assert_eq!(list.tables[0], table());
-    assert_eq!((list.tables[1].table, list.tables[1].name.as_str()), (TableId(3), "t"));
+    assert_eq!(list.tables, [available(), dropped()]);
     let query: QueryTable = stored["query_table"].decode().unwrap();
     assert_eq!(query.name, "temperatures");
 
@@ -234,6 +295,28 @@ fn table_and_cluster_messages_read_back() {
 }
 
 #[test]
+fn messages_of_a_tables_life_read_back() {
+    let stored = stored();
+    let drop: DropTable = stored["drop_table"].decode().unwrap();
+    assert_eq!((drop.name.as_str(), drop.hold_seconds, drop.if_exists), ("temperatures", Some(3600), true));
+    let recall: RecallTable = stored["recall_table"].decode().unwrap();
+    assert_eq!((recall.table, recall.name.as_deref()), (TableId(3), Some("temperatures.old")));
+    let rename: RenameTable = stored["rename_table"].decode().unwrap();
+    assert_eq!((rename.name.as_str(), rename.new_name.as_str()), ("temperatures", "t"));
+    let purge: PurgeTable = stored["purge_table"].decode().unwrap();
+    assert_eq!(purge, PurgeTable { table: TableId(3) });
+    let change: ChangeEnvironment = stored["change_environment"].decode().unwrap();
+    assert_eq!((change.name.as_str(), change.clear, change.set), ("temperatures", true, environment()));
+    assert_eq!(change.delete, ["business.info"]);
+    for name in ["drop", "recall", "rename"] {
+        let reply: TableReply = stored[format!("{name}_table_answer").as_str()].decode().unwrap();
+        assert_eq!(reply, table_reply());
+    }
+    let reply: TableReply = stored["change_environment_answer"].decode().unwrap();
+    assert_eq!(reply, table_reply());
+}
+
+#[test]
 fn hex_dumps_round_trip() {
     let bytes: Vec<u8> = (0..=255).collect();
     let dump = hex_dump(&bytes);
@@ -241,6 +324,12 @@ fn hex_dumps_round_trip() {
     assert!(dump.contains("00000040  40 41 42 "), "{dump}");
     assert!(dump.contains("|@ABC"), "{dump}");
     assert_eq!(parse_hex_dump(&dump), bytes);
+}
+
+/// Start and stop of a range, each with whether it belongs to it.
+fn ends<'a>(range: &'a ArchivedSortKeys<'_>) -> (&'a [u8], bool, &'a [u8], bool) {
+    let range = range.plain();
+    (range.start, range.start_inclusive, range.stop, range.stop_inclusive)
 }
 
 /// The stored images as frames, by name.

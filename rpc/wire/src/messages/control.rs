@@ -105,12 +105,12 @@ pub struct Addition {
 }
 
 /// Tells a node that its copy of a partition is not needed any more: the partition is whole without it. The node
-/// renames the copy aside, and deletes it after a holding time.
+/// renames the copy aside, and deletes it after a holding time. A copy of a table that was purged goes in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Removal {
     /// The partition.
     pub partition: PartitionId,
-    /// The ballot in force; a copy of this ballot or a higher one is kept.
+    /// The ballot in force; a copy of this ballot or a higher one is kept. The highest there is, of a purged table.
     pub ballot: Ballot,
 }
 

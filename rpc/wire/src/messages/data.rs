@@ -73,8 +73,7 @@ pub struct SortKeys<'a> {
 
 impl SortKeys<'_> {
     /// All sort keys of a hash key.
-    pub const ALL: SortKeys<'static> =
-        SortKeys { start: b"", stop: b"", start_inclusive: true, stop_inclusive: true };
+    pub const ALL: SortKeys<'static> = SortKeys { start: b"", stop: b"", start_inclusive: true, stop_inclusive: true };
 }
 
 /// Reads rows of one hash key: those named in `sort_keys`, or if that is empty those in the range. Rows come in
@@ -205,7 +204,7 @@ pub struct Write<'a> {
 }
 
 /// One operation of a [`Write`].
-#[derive(Debug, rkyv::Archive, rkyv::Serialize)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub enum RowOperation<'a> {
     /// Inserts or overwrites a row.
     Put {
@@ -343,9 +342,16 @@ impl Check {
         Check::IntegerGreater,
     ];
 
-    /// The check with this number.
+    /// The check with this number, which is Pegasus's.
     pub fn from_code(code: u8) -> Option<Check> {
         Check::ALL.get(usize::from(code)).copied()
+    }
+}
+
+impl From<ArchivedCheck> for Check {
+    fn from(archived: ArchivedCheck) -> Check {
+        // Both enums have the same numbers, which are those of the list.
+        Check::ALL[archived as usize]
     }
 }
 
