@@ -166,6 +166,18 @@ where
     rkyv::access::<T, rancor::Error>(body).map_err(|error| WireError::BadBody { kind, detail: error.to_string() })
 }
 
+/// Appends a message's archive alone, without a frame around it: what [`read_body`] reads.
+pub fn append_body<T>(out: &mut Vec<u8>, body: &T)
+where
+    T: for<'a> Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
+{
+    rkyv::util::with_arena(|arena| {
+        rkyv::api::high::to_bytes_in_with_alloc::<_, _, rancor::Error>(body, &mut *out, arena.acquire())
+            .map(|_| ())
+            .expect("a message in memory always archives into a growing buffer");
+    });
+}
+
 /// Appends one frame to a buffer. The buffer may hold earlier frames: answers of one batch share one buffer.
 ///
 /// The attachment is copied; a sender that wants to pass a large one on without a copy appends the frame with
@@ -195,11 +207,7 @@ impl FrameBuilder {
         T: for<'a> Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
     {
         let start = begin(out, header);
-        rkyv::util::with_arena(|arena| {
-            rkyv::api::high::to_bytes_in_with_alloc::<_, _, rancor::Error>(body, &mut *out, arena.acquire())
-                .map(|_| ())
-                .expect("a message in memory always archives into a growing buffer");
-        });
+        append_body(out, body);
         finish(out, start, attachment_bytes);
     }
 
