@@ -250,7 +250,7 @@ fn partitions_are_bounded() {
         assert_eq!(outcome, Outcome::TableReady { table: TableId(number + 1), created: true });
     }
     let refused = refusal(create(&mut state, table("more", 1, 1)));
-    assert_eq!(refused, Refusal::TooManyPartitions { wanted: 1, existing: PARTITIONS_MAX });
+    assert_eq!(refused, Refusal::TooManyPartitions { wanted: 1, existing: PARTITIONS_MAX, dropped: 0 });
     assert_eq!(refused.status(), Status::TooLarge);
 }
 
@@ -359,10 +359,10 @@ fn a_watch_shows_only_what_the_node_holds() {
     create(&mut state, CreateTable { live: live([3]), ..table("single", 2, 1) });
     let first = query::assignments(&state, NodeId(1), &alive([]), &Tasks::default());
     assert_eq!(first.revision, query::watch_number(&state, &Tasks::default()));
-    assert_eq!(first.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["pair"]);
+    assert_eq!(first.tables, [state.table_named("pair").unwrap().description()]);
     assert_eq!(first.partitions.len(), 4);
     let third = query::assignments(&state, NodeId(3), &alive([]), &Tasks::default());
-    assert_eq!(third.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["single"]);
+    assert_eq!(third.tables, [state.table_named("single").unwrap().description()]);
     assert_eq!(third.partitions.len(), 2);
     let stranger = query::assignments(&state, NodeId(99), &alive([]), &Tasks::default());
     assert_eq!((stranger.partitions.len(), stranger.nodes.len()), (0, 3));

@@ -5,7 +5,7 @@ mod cluster;
 
 use cluster::{Cluster, addresses, alive, heard};
 use pegasus_meta::core::limits::{NODES_MAX, PARTITIONS_MAX};
-use pegasus_meta::core::{Command, Heard, Limits, RegisterNode, apply, diagnose, health_counts};
+use pegasus_meta::core::{Command, Heard, Limits, Refusal, RegisterNode, apply, diagnose, health_counts};
 use pegasus_wire::limits::FRAME_BYTES_MAX;
 use pegasus_wire::messages::control::PartitionDiagnosis;
 use pegasus_wire::messages::control::ReplicaState::{self, Damaged, Learning, Missing, Uncertain, Whole};
@@ -41,7 +41,8 @@ fn a_whole_partition_is_not_mentioned() {
     assert_eq!(look(&cluster, &alive(1..=3)), None);
     cluster.report(2, &[(partition, 1, Whole, 3)]);
     assert_eq!(look(&cluster, &alive(1..=3)), None);
-    assert!(diagnose(&cluster.state, &alive([]), &LIMITS, Some("nope")).is_none());
+    let refused = diagnose(&cluster.state, &alive([]), &LIMITS, Some("nope")).unwrap_err();
+    assert_eq!(refused, Refusal::NoSuchTable { name: "nope".to_owned(), dropped: None });
     cluster.create("other", 4, 1, [4]);
     let all = diagnose(&cluster.state, &alive([]), &LIMITS, None).unwrap();
     assert_eq!((all.examined, all.partitions.len()), (5, 5));

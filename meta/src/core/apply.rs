@@ -1,19 +1,23 @@
-//! The only way to change a [`State`]. Proposals have rules of their own, in [`super::propose`].
+//! The only way to change a [`State`]. Proposals have rules of their own, in [`super::propose`], and so has what comes
+//! after a table's creation, in [`super::lifecycle`].
 //!
 //! Each handler first checks everything and returns a [`Refusal`] without having changed anything, then acts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pegasus_wire::config::check_table_name;
 use pegasus_wire::limits::{CORES_MAX, MEMBERS_MAX, PARTITION_COUNT_MAX};
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{ClusterId, NodeId, TableId, TableProperties};
 
-use super::command::{Command, CreateTable, Outcome, Refusal, RegisterNode, Report};
+use super::command::{Command, CreateTable, Outcome, RegisterNode, Report};
+use super::lifecycle::{change_environment, drop_table, purge_table, recall_table, rename_table};
 use super::limits::{NODES_MAX, PARTITIONS_MAX, TABLES_MAX};
 use super::placement::{candidates, place};
 use super::propose::{force, propose};
-use super::state::{Node, NodeAddresses, State, Table};
+use super::refusal::Refusal;
+use super::state::{Node, NodeAddresses, State};
+use super::table::Table;
 
 /// Applies one command. Deterministic; never panics, whatever the command holds.
 pub fn apply(state: &mut State, command: Command) -> Outcome {
@@ -23,6 +27,11 @@ pub fn apply(state: &mut State, command: Command) -> Outcome {
         Command::CreateTable(command) => create_table(state, command),
         Command::Propose(command) => propose(state, command),
         Command::Force(command) => force(state, command),
+        Command::DropTable(command) => drop_table(state, command),
+        Command::RecallTable(command) => recall_table(state, command),
+        Command::RenameTable(command) => rename_table(state, command),
+        Command::PurgeTable(command) => purge_table(state, command),
+        Command::ChangeEnvironment(command) => change_environment(state, command),
     };
     result.unwrap_or_else(Outcome::Refused)
 }
@@ -89,7 +98,8 @@ fn check_reports(state: &State, command: &RegisterNode) -> Result<(), Refusal> {
     let mut seen = BTreeSet::new();
     for report in &command.reports {
         let known = state.ballot(report.partition);
-        if report.ballot > known {
+        // A copy of a table that was purged since its node was last here is no sign of a loss: it will be removed.
+        if report.ballot > known && !state.is_purged(report.partition.table) {
             return Err(Refusal::NewerBallot { partition: report.partition, reported: report.ballot, known });
         }
         if !seen.insert(report.partition) {
@@ -125,11 +135,13 @@ fn create_table(state: &mut State, command: CreateTable) -> Result<Outcome, Refu
         return existing_table(&existing.properties, &command);
     }
     if state.tables.len() >= TABLES_MAX {
-        return Err(Refusal::TooManyTables);
+        return Err(Refusal::TooManyTables { dropped: state.dropped_count() });
     }
+    // What was dropped counts until it is purged: nodes hold its copies, and are told of them.
     let existing = state.partition_count();
     if existing + command.partition_count > PARTITIONS_MAX {
-        return Err(Refusal::TooManyPartitions { wanted: command.partition_count, existing });
+        let dropped = existing - state.available_partitions().count() as u32;
+        return Err(Refusal::TooManyPartitions { wanted: command.partition_count, existing, dropped });
     }
     let candidates = candidates(state, &command.live);
     if candidates.len() < usize::from(command.replica_count) {
@@ -140,13 +152,14 @@ fn create_table(state: &mut State, command: CreateTable) -> Result<Outcome, Refu
     let partitions = place(table, command.partition_count, command.replica_count, candidates);
     let properties = TableProperties {
         table,
-        name: command.name,
+        name: String::new(),
         partition_count: command.partition_count,
         replica_count: command.replica_count,
         durability: command.durability,
     };
     state.last_table = table;
-    state.tables.insert(table, Table { properties, partitions, former: BTreeMap::new() });
+    state.tables.insert(table, Table::new(properties, partitions));
+    state.give_name(table, command.name);
     state.revision += 1;
     Ok(Outcome::TableReady { table, created: true })
 }

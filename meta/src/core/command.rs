@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use pegasus_wire::messages::control::{self, ReplicaState};
-use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId, Status, TableId};
+use pegasus_wire::messages::control::{self, EnvironmentEntry, ReplicaState};
+use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId, TableId};
 use serde::{Deserialize, Serialize};
 
-use super::limits::{NODES_MAX, PARTITIONS_MAX, TABLES_MAX};
+use super::refusal::Refusal;
 use super::state::NodeAddresses;
 
 /// A change. It carries everything its outcome depends on besides the state, so that every member of the Raft
@@ -26,6 +26,16 @@ pub enum Command {
     Propose(Propose),
     /// An operator makes one node the only member.
     Force(Force),
+    /// An operator drops a table.
+    DropTable(DropTable),
+    /// An operator takes a dropped table back.
+    RecallTable(RecallTable),
+    /// An operator gives a table another name.
+    RenameTable(RenameTable),
+    /// An operator, or the passing of time, deletes a dropped table.
+    PurgeTable(PurgeTable),
+    /// An operator changes a table's environment.
+    ChangeEnvironment(ChangeEnvironment),
 }
 
 /// A node announces itself.
@@ -97,6 +107,60 @@ pub struct Force {
     pub accept_loss: bool,
 }
 
+/// An operator drops a table: it serves nothing from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropTable {
+    /// Its name.
+    pub name: String,
+    /// How long its rows are held, at most `HOLD_SECONDS_MAX`.
+    pub hold_seconds: u64,
+    /// Succeed if there is no such table.
+    pub if_exists: bool,
+    /// Unix second at which the request arrived. Clocks are no part of the state.
+    pub now_seconds: u64,
+}
+
+/// An operator takes a dropped table back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallTable {
+    /// Its number.
+    pub table: TableId,
+    /// Its name from now on; `None` for the one it had.
+    pub name: Option<String>,
+}
+
+/// An operator gives a table another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenameTable {
+    /// The name it has.
+    pub name: String,
+    /// The name it gets.
+    pub new_name: String,
+}
+
+/// Deletes a dropped table for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeTable {
+    /// Its number.
+    pub table: TableId,
+    /// Only if its holding time is over at this Unix second: what the host asks for when a time has come. It may have
+    /// been recalled, and dropped again, since the host looked. `None`: an operator does not wait.
+    pub due_at_seconds: Option<u64>,
+}
+
+/// An operator changes a table's environment: all of it is valid and in force, or nothing is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeEnvironment {
+    /// The table's name.
+    pub name: String,
+    /// Delete every setting first.
+    pub clear: bool,
+    /// Then delete these; one that is not set is no error.
+    pub delete: Vec<String>,
+    /// Then set these, each once.
+    pub set: Vec<(String, String)>,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -119,6 +183,22 @@ pub enum Outcome {
         /// False if it existed before and `if_not_exists` allowed that.
         created: bool,
     },
+    /// The table was dropped, recalled or renamed, or its environment changed, as asked.
+    TableChanged {
+        /// Its number.
+        table: TableId,
+        /// False if it was like that before; nothing changed then.
+        changed: bool,
+    },
+    /// There is no table to drop, and `if_exists` allowed that.
+    NothingToDrop,
+    /// The table is gone.
+    TablePurged {
+        /// Its number.
+        table: TableId,
+        /// False if it was gone before.
+        changed: bool,
+    },
     /// The proposal is in force (it may have been before).
     Accepted {
         /// The configuration in force.
@@ -131,198 +211,6 @@ pub enum Outcome {
     },
     /// The command breaks a rule; nothing changed.
     Refused(Refusal),
-}
-
-/// Why a command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// No cluster yet.
-    #[error("the meta service has not named its cluster yet")]
-    NotFounded,
-    /// The node belongs to another cluster.
-    #[error("the node belongs to cluster {theirs}, this is the meta service of cluster {ours}")]
-    WrongCluster {
-        /// This cluster.
-        ours: ClusterId,
-        /// The cluster the node named.
-        theirs: ClusterId,
-    },
-    /// The node's announcement contradicts itself or a limit.
-    #[error("the registration is invalid: {0}")]
-    InvalidRegistration(String),
-    /// A node holds a copy that this service never ordered: the service lost state.
-    #[error(
-        "the node holds partition {partition} under ballot {reported}, but the meta service knows ballot {known} only: \
-         the meta service has lost state (an old copy of its directory?); nothing is served from it until an operator \
-         has restored it"
-    )]
-    NewerBallot {
-        /// The partition.
-        partition: PartitionId,
-        /// The ballot of the copy.
-        reported: Ballot,
-        /// The ballot in the state; 0 if the partition is unknown.
-        known: Ballot,
-    },
-    /// As many nodes as there may be.
-    #[error("{NODES_MAX} nodes are registered, which is the limit (nodes_max)")]
-    TooManyNodes,
-    /// The table's name, counts or durability break a rule.
-    #[error("{0}")]
-    InvalidTable(String),
-    /// The name is taken by a table with these properties.
-    #[error(
-        "table {name:?} exists already, with {partition_count} partitions of {replica_count} replicas, {durability}"
-    )]
-    TableExists {
-        /// The name.
-        name: String,
-        /// Partitions of the table that exists.
-        partition_count: u32,
-        /// Members of each of its partitions.
-        replica_count: u8,
-        /// Its durability.
-        durability: Durability,
-    },
-    /// Too few live nodes for the replica count.
-    #[error(
-        "{wanted} replicas need {wanted} live storage nodes, there are {live}; start more nodes or ask for fewer \
-         replicas"
-    )]
-    NotEnoughNodes {
-        /// Members wanted.
-        wanted: u8,
-        /// Live registered nodes.
-        live: usize,
-    },
-    /// As many tables as there may be.
-    #[error("there are {TABLES_MAX} tables, which is the limit (tables_max)")]
-    TooManyTables,
-    /// As many partitions as there may be.
-    #[error(
-        "{wanted} more partitions would pass the cluster's limit of {PARTITIONS_MAX} (partitions_max), {existing} exist"
-    )]
-    TooManyPartitions {
-        /// Partitions asked for.
-        wanted: u32,
-        /// Partitions there are.
-        existing: u32,
-    },
-    /// No such partition.
-    #[error("there is no partition {0}")]
-    NoSuchPartition(PartitionId),
-    /// The proposer does not belong to the partition.
-    #[error("node {proposer} is not a member of partition {partition} and may not propose for it")]
-    NotMember {
-        /// The partition.
-        partition: PartitionId,
-        /// Who asked.
-        proposer: NodeId,
-    },
-    /// The proposer is a secondary and wants something else than to take over.
-    #[error(
-        "node {proposer} is a secondary of partition {partition}: it may only propose itself as primary, with the old \
-         primary gone and the rest unchanged"
-    )]
-    NotPrimary {
-        /// The partition.
-        partition: PartitionId,
-        /// Who asked.
-        proposer: NodeId,
-    },
-    /// The proposed configuration breaks a rule.
-    #[error("the proposed configuration is invalid: {0}")]
-    InvalidProposal(String),
-    /// The new primary's copy has no claim to completeness, as far as its node has reported.
-    #[error(
-        "node {node} last reported its copy of partition {partition} as {}; such a copy does not become primary",
-        state_word(*.state)
-    )]
-    UnfitCopy {
-        /// The partition.
-        partition: PartitionId,
-        /// The node that would be primary.
-        node: NodeId,
-        /// What it reported.
-        state: ReplicaState,
-    },
-    /// The new primary may have lost what it acknowledged, and a member may have it still.
-    #[error(
-        "node {node} reported its copy of partition {partition} as uncertain (its machine restarted): it becomes \
-         primary only when every member has reported the same; member {awaited} has not"
-    )]
-    AwaitsMember {
-        /// The partition.
-        partition: PartitionId,
-        /// The node that would be primary.
-        node: NodeId,
-        /// A member that has not reported an uncertain copy.
-        awaited: NodeId,
-    },
-    /// Every member may have lost what it acknowledged, and another one has more.
-    #[error(
-        "every member of partition {partition} reported its copy as uncertain; the newest copy is that of node \
-         {newest}, so node {node} does not become primary"
-    )]
-    NotNewest {
-        /// The partition.
-        partition: PartitionId,
-        /// The node that would be primary.
-        node: NodeId,
-        /// The node with the newest copy.
-        newest: NodeId,
-    },
-    /// Forced without the word that losses are accepted.
-    #[error(
-        "forcing a configuration may lose acknowledged writes that only the other members hold; it is done only if \
-         the request accepts that (accept_loss)"
-    )]
-    LossNotAccepted,
-    /// The node to be forced holds nothing, as far as it has reported.
-    #[error("node {node} cannot be made the only member of partition {partition}: {reason}")]
-    NotForcible {
-        /// The partition.
-        partition: PartitionId,
-        /// The node.
-        node: NodeId,
-        /// Why not.
-        reason: String,
-    },
-}
-
-impl Refusal {
-    /// The status that answers the request.
-    pub fn status(&self) -> Status {
-        match self {
-            Refusal::NotFounded => Status::ShuttingDown,
-            Refusal::WrongCluster { .. } => Status::WrongCluster,
-            Refusal::InvalidRegistration(_)
-            | Refusal::InvalidTable(_)
-            | Refusal::InvalidProposal(_)
-            | Refusal::LossNotAccepted
-            | Refusal::NotForcible { .. } => Status::InvalidArgument,
-            // A later registration may change each of them.
-            Refusal::UnfitCopy { .. } | Refusal::AwaitsMember { .. } | Refusal::NotNewest { .. } => Status::NotServing,
-            Refusal::NewerBallot { .. } => Status::Internal,
-            Refusal::TooManyNodes | Refusal::TooManyTables | Refusal::TooManyPartitions { .. } => Status::TooLarge,
-            Refusal::TableExists { .. } => Status::TableExists,
-            Refusal::NotEnoughNodes { .. } => Status::NotEnoughNodes,
-            Refusal::NoSuchPartition(_) => Status::NoSuchPartition,
-            Refusal::NotMember { .. } => Status::Forbidden,
-            Refusal::NotPrimary { .. } => Status::NotPrimary,
-        }
-    }
-}
-
-/// The word of the glossary for the state of a copy.
-pub fn state_word(state: ReplicaState) -> &'static str {
-    match state {
-        ReplicaState::Whole => "whole",
-        ReplicaState::Uncertain => "uncertain",
-        ReplicaState::Learning => "learning",
-        ReplicaState::Damaged => "damaged",
-        ReplicaState::Missing => "missing",
-    }
 }
 
 impl From<control::RegisterNode> for RegisterNode {
@@ -378,6 +266,48 @@ impl From<control::ForceConfiguration> for Force {
             expected_ballot: message.expected_ballot,
             primary: message.primary,
             accept_loss: message.accept_loss,
+        }
+    }
+}
+
+impl DropTable {
+    /// The command for a request that arrived at this Unix second; `hold_seconds` for one that names no time.
+    pub fn from_request(message: control::DropTable, hold_seconds: u64, now_seconds: u64) -> DropTable {
+        DropTable {
+            name: message.name,
+            hold_seconds: message.hold_seconds.unwrap_or(hold_seconds),
+            if_exists: message.if_exists,
+            now_seconds,
+        }
+    }
+}
+
+impl From<control::RecallTable> for RecallTable {
+    fn from(message: control::RecallTable) -> RecallTable {
+        RecallTable { table: message.table, name: message.name }
+    }
+}
+
+impl From<control::RenameTable> for RenameTable {
+    fn from(message: control::RenameTable) -> RenameTable {
+        RenameTable { name: message.name, new_name: message.new_name }
+    }
+}
+
+impl From<control::PurgeTable> for PurgeTable {
+    fn from(message: control::PurgeTable) -> PurgeTable {
+        PurgeTable { table: message.table, due_at_seconds: None }
+    }
+}
+
+impl From<control::ChangeEnvironment> for ChangeEnvironment {
+    fn from(message: control::ChangeEnvironment) -> ChangeEnvironment {
+        let pair = |EnvironmentEntry { key, value }| (key, value);
+        ChangeEnvironment {
+            name: message.name,
+            clear: message.clear,
+            delete: message.delete,
+            set: message.set.into_iter().map(pair).collect(),
         }
     }
 }

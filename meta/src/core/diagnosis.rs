@@ -6,24 +6,25 @@ use pegasus_wire::limits::FRAME_BYTES_MAX;
 use pegasus_wire::messages::control::{Diagnosis, PartitionDiagnosis, ReplicaState};
 use pegasus_wire::{Configuration, NodeId, PartitionId, TableId};
 
-use super::command::{Report, state_word};
+use super::command::Report;
 use super::guardian::{Decision, Limits, Plan, Wait, plan};
 use super::health::{Health, could_lead, health_of, is_up};
 use super::presence::Heard;
 use super::propose::newest_uncertain;
+use super::refusal::{Refusal, state_word};
 use super::state::State;
 
-/// Looks at all partitions, or at those of one table; `None` if there is no table of that name. The answer fits into a
-/// frame: when it is full, nothing more is looked at, and `examined` says how far it came.
-pub fn diagnose(state: &State, heard: &Heard, limits: &Limits, table: Option<&str>) -> Option<Diagnosis> {
+/// Looks at all partitions of the tables that serve, or at those of one table; refused if no table of that name serves.
+/// The answer fits into a frame: when it is full, nothing more is looked at, and `examined` says how far it came.
+pub fn diagnose(state: &State, heard: &Heard, limits: &Limits, table: Option<&str>) -> Result<Diagnosis, Refusal> {
     let only: Option<TableId> = match table {
-        Some(name) => Some(state.table_named(name)?.properties.table),
+        Some(name) => Some(state.find_table(name)?.properties.table),
         None => None,
     };
     let plan = plan(state, heard, limits);
     let mut diagnosis = Diagnosis { examined: 0, partitions: Vec::new() };
     let mut bytes = 0;
-    for (partition, configuration) in state.partitions() {
+    for (partition, configuration) in state.available_partitions() {
         if only.is_some_and(|table| table != partition.table) {
             continue;
         }
@@ -39,7 +40,7 @@ pub fn diagnose(state: &State, heard: &Heard, limits: &Limits, table: Option<&st
             diagnosis.partitions.push(found);
         }
     }
-    Some(diagnosis)
+    Ok(diagnosis)
 }
 
 /// A partition that is not whole, with what is known about it.

@@ -14,6 +14,10 @@
 //!   else                                         -> wait for a node
 //! ```
 //!
+//! Partitions of dropped tables are healed too: a recall promises every row, however many nodes are lost meanwhile. They
+//! come after all others, and one that cannot take writes is in no haste. Copies of tables that were purged are removed
+//! wherever they are, whatever their ballot.
+//!
 //! *Back* and *there* mean alive. A learner that is half way may be silent for [`Limits::reconnect_ms`]: it only
 //! reconnects, and shall not be swapped for another one.
 
@@ -21,10 +25,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pegasus_wire::messages::control::{Addition, Removal, ReplicaState};
-use pegasus_wire::{Configuration, NodeId, PartitionId};
+use pegasus_wire::{Ballot, Configuration, NodeId, PartitionId};
 
 use super::command::Report;
 use super::health::{Health, health_of, is_up};
+use super::limits::PURGED_REMOVALS_MAX;
 use super::placement::{Candidate, candidates};
 use super::presence::Heard;
 use super::state::State;
@@ -104,12 +109,14 @@ pub fn plan(state: &State, heard: &Heard, limits: &Limits) -> Plan {
         .partitions()
         .filter(|(partition, configuration)| configuration.members().count() < state.replica_count(*partition))
         .collect();
-    // Who is being taught keeps its turn; otherwise the order of the ids.
-    needy.sort_by_cached_key(|&(partition, _)| (!guardian.is_being_taught(partition), partition));
+    // Who is being taught keeps its turn; then those that serve; otherwise the order of the ids.
+    let is_last = |partition| !state.is_available(partition);
+    needy.sort_by_cached_key(|&(partition, _)| (!guardian.is_being_taught(partition), is_last(partition), partition));
     for (partition, configuration) in needy {
         guardian.decide(partition, configuration);
     }
     guardian.remove_copies();
+    guardian.remove_purged_copies();
     guardian.plan
 }
 
@@ -185,8 +192,9 @@ impl<'a> Guardian<'a> {
         }
         let returning = self.returning(partition);
         let writable = configuration.members().count() >= self.state.replica_count(partition).min(2);
+        let patient = writable || !self.state.is_available(partition);
         match (returning, self.best_node(partition, configuration)) {
-            (Some(wait), _) if writable => Err(wait),
+            (Some(wait), _) if patient => Err(wait),
             (Some(wait), Err(Wait::Node)) => Err(wait),
             (_, best) => best,
         }
@@ -262,6 +270,25 @@ impl<'a> Guardian<'a> {
                 if report.ballot < configuration.ballot && is_up(self.state, self.heard, node) {
                     self.plan.tasks.entry(node).or_default().removals.push(removal);
                 }
+            }
+        }
+    }
+
+    /// Whatever nodes hold of tables that are gone for good, a bounded number at a time. What they reported may be older
+    /// than the last ballot of the partition, and there is no other: every ballot is below this one.
+    fn remove_purged_copies(&mut self) {
+        for (&node, entry) in self.state.nodes() {
+            if !is_up(self.state, self.heard, node) {
+                continue;
+            }
+            let is_gone = |report: &&Report| {
+                report.state != ReplicaState::Missing && self.state.is_purged(report.partition.table)
+            };
+            let gone = entry.reports.iter().filter(is_gone).take(PURGED_REMOVALS_MAX);
+            let removals: Vec<Removal> =
+                gone.map(|report| Removal { partition: report.partition, ballot: Ballot(u64::MAX) }).collect();
+            if !removals.is_empty() {
+                self.plan.tasks.entry(node).or_default().removals.extend(removals);
             }
         }
     }

@@ -54,10 +54,10 @@ pub fn health_of(state: &State, heard: &Heard, partition: PartitionId, configura
     Health::Unavailable
 }
 
-/// Counts all partitions.
+/// Counts all partitions of the tables that serve.
 pub fn health_counts(state: &State, heard: &Heard) -> HealthCounts {
     let mut counts = HealthCounts::default();
-    for (partition, configuration) in state.partitions() {
+    for (partition, configuration) in state.available_partitions() {
         match health_of(state, heard, partition, configuration) {
             Health::Healthy => counts.healthy += 1,
             Health::Degraded => counts.degraded += 1,

@@ -52,7 +52,7 @@ impl Candidate {
         core.members += 1;
     }
 
-    /// Counts a partition with a secondary here.
+    /// Counts a partition with a secondary here, or any copy that leads nothing.
     pub fn add_secondary(&mut self, partition: PartitionId) {
         self.secondaries += 1;
         self.core_mut(partition).members += 1;
@@ -107,7 +107,8 @@ pub fn place(
     groups.into_iter().map(|group| configuration(group, &candidates)).collect()
 }
 
-/// The nodes among `available` that have an address, by id, with what they hold already.
+/// The nodes among `available` that have an address, by id, with what they hold already. The copies of dropped tables
+/// take room like any other, and none of them is a primary's: nobody writes or reads there.
 pub(super) fn candidates(state: &State, available: &BTreeSet<NodeId>) -> Vec<Candidate> {
     let reachable = |id: &NodeId| {
         let addresses = state.nodes.get(id)?.addresses?;
@@ -116,11 +117,11 @@ pub(super) fn candidates(state: &State, available: &BTreeSet<NodeId>) -> Vec<Can
     let mut candidates: Vec<Candidate> = available.iter().filter_map(reachable).collect();
     let position = |candidates: &[Candidate], id: NodeId| candidates.binary_search_by_key(&id, Candidate::node).ok();
     for (partition, configuration) in state.partitions() {
-        if let Some(index) = configuration.primary.and_then(|id| position(&candidates, id)) {
-            candidates[index].add_primary(partition);
-        }
-        for &id in &configuration.secondaries {
-            if let Some(index) = position(&candidates, id) {
+        for id in configuration.members() {
+            let Some(index) = position(&candidates, id) else { continue };
+            if configuration.primary == Some(id) && state.is_available(partition) {
+                candidates[index].add_primary(partition);
+            } else {
                 candidates[index].add_secondary(partition);
             }
         }

@@ -19,7 +19,8 @@ use std::collections::BTreeSet;
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, Configuration, Decree, NodeId, PartitionId};
 
-use super::command::{Force, Outcome, Propose, Refusal};
+use super::command::{Force, Outcome, Propose};
+use super::refusal::Refusal;
 use super::state::State;
 
 /// Carries out a proposal.

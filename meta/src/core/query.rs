@@ -11,7 +11,8 @@ use pegasus_wire::{Configuration, NodeId, NodeInfo, PartitionId, TableId};
 use super::guardian::Tasks;
 use super::health::{Health, health_of};
 use super::presence::Heard;
-use super::state::{State, Table};
+use super::state::State;
+use super::table::Table;
 
 /// Number of the answer that [`assignments`] gives: it changes whenever the state's revision or the node's tasks do,
 /// and is never 0 once a cluster is founded. A node that has seen this number has seen the answer.
@@ -27,7 +28,7 @@ pub fn assignments(state: &State, node: NodeId, heard: &Heard, tasks: &Tasks) ->
         .map(|(partition, configuration)| PartitionConfiguration { partition, configuration: configuration.clone() })
         .collect();
     let numbers: BTreeSet<TableId> = partitions.iter().map(|entry| entry.partition.table).collect();
-    let tables = numbers.iter().filter_map(|number| Some(state.tables().get(number)?.properties.clone())).collect();
+    let tables = numbers.iter().filter_map(|number| Some(state.tables().get(number)?.description())).collect();
     let nodes = state.nodes().keys().filter_map(|&id| node_info(state, id, heard)).collect();
     Assignments {
         revision: watch_number(state, tasks),
@@ -39,9 +40,9 @@ pub fn assignments(state: &State, node: NodeId, heard: &Heard, tasks: &Tasks) ->
     }
 }
 
-/// All tables by number.
+/// All tables by number, those included that were dropped and are still held.
 pub fn table_list(state: &State) -> TableList {
-    TableList { tables: state.tables().values().map(|table| table.properties.clone()).collect() }
+    TableList { tables: state.tables().values().map(Table::description).collect() }
 }
 
 /// A table's route: its configurations and the nodes named in them that have an address.
@@ -49,20 +50,23 @@ pub fn table_reply(state: &State, table: &Table, heard: &Heard) -> TableReply {
     let members: BTreeSet<NodeId> = table.partitions.iter().flat_map(Configuration::members).collect();
     TableReply {
         table: table.properties.clone(),
+        environment: table.environment_entries(),
         partitions: table.partitions.clone(),
         nodes: members.into_iter().filter_map(|id| node_info(state, id, heard)).collect(),
     }
 }
 
-/// The whole cluster with its health. `None` before the cluster is founded.
+/// The whole cluster with its health. `None` before the cluster is founded. Dropped tables are no part of it: neither
+/// are they listed, nor do nodes count as members of their partitions.
 ///
 /// A node that lost its address is listed with the address 0.0.0.0:0.
 pub fn cluster_reply(state: &State, meta_addresses: Vec<SocketAddr>, heard: &Heard) -> Option<ClusterReply> {
+    let available = state.tables().values().filter(|table| table.is_available());
     Some(ClusterReply {
         cluster: state.cluster()?,
         meta_addresses,
         nodes: node_summaries(state, heard),
-        tables: state.tables().values().map(|table| table_summary(state, table, heard)).collect(),
+        tables: available.map(|table| table_summary(state, table, heard)).collect(),
     })
 }
 
@@ -81,7 +85,7 @@ fn node_summaries(state: &State, heard: &Heard) -> Vec<NodeSummary> {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let without_address = |node| NodeInfo { node, address: nowhere, admin_address: nowhere, cores: 1, alive: false };
     let mut roles: BTreeMap<NodeId, (u32, u32)> = BTreeMap::new();
-    for (_, configuration) in state.partitions() {
+    for (_, configuration) in state.available_partitions() {
         if let Some(primary) = configuration.primary {
             roles.entry(primary).or_default().0 += 1;
         }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use pegasus_wire::limits::MEMBERS_MAX;
-use pegasus_wire::messages::control::ReplicaState;
-use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, NodeId, PartitionId, TableId, TableProperties};
+use pegasus_wire::messages::control::{ReplicaState, TableState};
+use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, NodeId, PartitionId, TableId};
 use serde::{Deserialize, Serialize};
 
 use super::command::Report;
+use super::refusal::{DroppedTable, Refusal};
+use super::table::{FormerMember, Table, environment_bytes};
 
 /// Everything the meta service has decided.
 ///
@@ -16,6 +18,7 @@ use super::command::Report;
 /// - only `super::apply` changes it;
 /// - a table has exactly as many configurations as partitions, each with a primary and 1 to `replica_count` distinct
 ///   members, the secondaries sorted;
+/// - no two tables that serve have the same name; a dropped one keeps its name, for people;
 /// - the ballot of a partition never falls, and rises by one at a time;
 /// - no two nodes have overlapping port ranges on one IP address;
 /// - every member of a configuration is in `nodes`, perhaps without an address; a node without an address is a member
@@ -31,26 +34,6 @@ pub struct State {
     pub(super) last_table: TableId,
     pub(super) tables: BTreeMap<TableId, Table>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
-}
-
-/// One table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Table {
-    /// What its partitions share.
-    pub properties: TableProperties,
-    /// Configuration of each partition, by index.
-    pub partitions: Vec<Configuration>,
-    /// Who left each partition, by index, the newest last; no entry for a partition that nobody left.
-    pub former: BTreeMap<u32, Vec<FormerMember>>,
-}
-
-/// A node that was a member of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FormerMember {
-    /// The node.
-    pub node: NodeId,
-    /// Ballot of the first configuration without it.
-    pub ballot: Ballot,
 }
 
 /// One registered node.
@@ -104,7 +87,7 @@ impl State {
         self.revision
     }
 
-    /// All tables by number.
+    /// All tables by number, those included that were dropped and are still held.
     pub fn tables(&self) -> &BTreeMap<TableId, Table> {
         &self.tables
     }
@@ -114,9 +97,45 @@ impl State {
         &self.nodes
     }
 
-    /// The table of this name.
+    /// The table that serves under this name.
     pub fn table_named(&self, name: &str) -> Option<&Table> {
-        self.tables.values().find(|table| table.properties.name == name)
+        self.tables.values().find(|table| table.is_available() && table.properties.name == name)
+    }
+
+    /// The table that serves under this name; the refusal says so if one was dropped under it.
+    pub fn find_table(&self, name: &str) -> Result<&Table, Refusal> {
+        let dropped = || {
+            let namesakes = self.tables.values().filter(|table| table.properties.name == name);
+            let note = |table: &Table| match table.state {
+                TableState::Available => None,
+                TableState::Dropped { dropped_seconds, purge_seconds } => {
+                    Some(DroppedTable { table: table.properties.table, dropped_seconds, purge_seconds })
+                }
+            };
+            namesakes.filter_map(note).max_by_key(|dropped| (dropped.dropped_seconds, dropped.table))
+        };
+        self.table_named(name).ok_or_else(|| Refusal::NoSuchTable { name: name.to_owned(), dropped: dropped() })
+    }
+
+    /// True if there was a table of this number, and it is gone for good.
+    pub fn is_purged(&self, table: TableId) -> bool {
+        table.0 != 0 && table <= self.last_table && !self.tables.contains_key(&table)
+    }
+
+    /// The dropped table whose holding time is over first, and the Unix second at which it is.
+    pub fn next_purge(&self) -> Option<(u64, TableId)> {
+        let due = |(&table, entry): (&TableId, &Table)| Some((entry.purge_seconds()?, table));
+        self.tables.iter().filter_map(due).min()
+    }
+
+    /// How many tables were dropped and are still held.
+    pub fn dropped_count(&self) -> usize {
+        self.tables.values().filter(|table| !table.is_available()).count()
+    }
+
+    /// At least what the environments of all tables take in a message.
+    pub fn environments_bytes(&self) -> usize {
+        self.tables.values().map(|table| environment_bytes(&table.environment)).sum()
     }
 
     /// The configuration in force of a partition; `None` if there is no such partition.
@@ -178,6 +197,30 @@ impl State {
         self.revision += 1;
     }
 
+    /// Gives a table a name that no table serves under.
+    pub(super) fn give_name(&mut self, table: TableId, name: String) {
+        for other in self.tables.values_mut().filter(|other| other.renamed_from.as_ref() == Some(&name)) {
+            other.renamed_from = None;
+        }
+        self.table_mut(table).properties.name = name;
+    }
+
+    /// A table that was found before.
+    pub(super) fn table_mut(&mut self, table: TableId) -> &mut Table {
+        self.tables.get_mut(&table).expect("the table was found before")
+    }
+
+    /// Forgets a table and whatever was kept for its sake alone. What nodes reported of its copies stays: they are told
+    /// to remove them.
+    pub(super) fn purge(&mut self, table: TableId) {
+        self.tables.remove(&table);
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            self.forget_if_gone(node);
+        }
+        self.revision += 1;
+    }
+
     /// Replaces what the node reported of a copy that has been decided to be good: it was taught everything, or it
     /// won among uncertain copies, or an operator said so. Counts until the node registers again, and longer than what
     /// was reported under a lower ballot than `ballot`, which may arrive late.
@@ -204,7 +247,17 @@ impl State {
         }
     }
 
-    /// Every partition with its configuration, in the order of their ids.
+    /// True if the partition's table serves. A partition that does not exist does not.
+    pub fn is_available(&self, partition: PartitionId) -> bool {
+        self.tables.get(&partition.table).is_some_and(Table::is_available)
+    }
+
+    /// Every partition of the tables that serve, in the order of their ids.
+    pub fn available_partitions(&self) -> impl Iterator<Item = (PartitionId, &Configuration)> {
+        self.partitions().filter(|(partition, _)| self.is_available(*partition))
+    }
+
+    /// Every partition with its configuration, in the order of their ids; those of dropped tables included.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, &Configuration)> {
         self.tables.iter().flat_map(|(&table, entry)| {
             (0u32..)
@@ -213,7 +266,7 @@ impl State {
         })
     }
 
-    /// Number of partitions of all tables.
+    /// Number of partitions of all tables, those of dropped tables included.
     pub fn partition_count(&self) -> u32 {
         self.tables.values().map(|table| table.properties.partition_count).sum()
     }
@@ -226,7 +279,7 @@ impl State {
     /// Reads what [`State::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         let format: StoredFormat = serde_json::from_slice(bytes).map_err(DecodeError::malformed)?;
-        if format.format != FORMAT {
+        if !(FORMAT_MIN..=FORMAT).contains(&format.format) {
             return Err(DecodeError::Format(format.format));
         }
         let stored: Stored<State> = serde_json::from_slice(bytes).map_err(DecodeError::malformed)?;
@@ -238,7 +291,7 @@ impl State {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// Written by another release.
-    #[error("the snapshot has format {0}, this release reads format {FORMAT}")]
+    #[error("the snapshot has format {0}, this release reads formats {FORMAT_MIN} to {FORMAT}")]
     Format(u32),
     /// Not a snapshot, or a damaged one.
     #[error("the snapshot is malformed: {0}")]
@@ -266,5 +319,8 @@ struct StoredFormat {
 
 /// Former members of one partition that are remembered.
 pub const FORMER_MEMBERS_MAX: usize = 2 * MEMBERS_MAX;
-/// Number of the snapshot's layout. Nothing has been released with another one.
-const FORMAT: u32 = 1;
+/// Number of the snapshot's layout. 2: tables have a state and an environment. A release that does not know them must
+/// not read it: it would serve what was dropped.
+const FORMAT: u32 = 2;
+/// The oldest layout that is read.
+const FORMAT_MIN: u32 = 1;

@@ -6,14 +6,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use pegasus_wire::PartitionId;
-use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableSummary};
+use pegasus_wire::messages::control::{ClusterReply, NodeSummary, TableState, TableSummary};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::handlers::Service;
 use super::service::stop_asked;
-use crate::core::{Heard, State, health_counts, health_of};
+use crate::core::{Heard, State, Table, health_counts, health_of};
 
 /// Serves the port until the service is told to stop.
 pub async fn serve(service: Service, listener: TcpListener) {
@@ -78,6 +78,7 @@ fn describe(cluster: &ClusterReply, state: &State, heard: &Heard) -> Value {
         "unavailable_partitions": health.unavailable,
         "meta_addresses": cluster.meta_addresses,
         "nodes": cluster.nodes.iter().map(describe_node).collect::<Vec<_>>(),
+        "dropped_tables": state.tables().values().filter_map(describe_dropped).collect::<Vec<_>>(),
         "tables": cluster.tables.iter().map(|table| describe_table(table, state, heard)).collect::<Vec<_>>(),
     })
 }
@@ -93,6 +94,18 @@ fn describe_node(node: &NodeSummary) -> Value {
         "secondaries": node.secondaries,
         "damaged": node.damaged,
     })
+}
+
+/// `None` for a table that serves.
+fn describe_dropped(table: &Table) -> Option<Value> {
+    let TableState::Dropped { dropped_seconds, purge_seconds } = table.state else { return None };
+    Some(json!({
+        "table": table.properties.table.0,
+        "name": table.properties.name,
+        "partition_count": table.properties.partition_count,
+        "dropped_seconds": dropped_seconds,
+        "purge_seconds": purge_seconds,
+    }))
 }
 
 fn describe_table(summary: &TableSummary, state: &State, heard: &Heard) -> Value {
@@ -117,6 +130,7 @@ fn describe_table(summary: &TableSummary, state: &State, heard: &Heard) -> Value
         "partition_count": summary.partition_count,
         "replica_count": table.map(|table| table.properties.replica_count),
         "durability": table.map(|table| table.properties.durability.to_string()),
+        "environment": table.map(|table| &table.environment),
         "healthy_partitions": summary.healthy_partitions,
         "partitions": partitions,
     })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Limits;
-use crate::core::limits::LEARNERS_PER_NODE_MAX;
+use crate::core::limits::{HOLD_SECONDS_MAX, LEARNERS_PER_NODE_MAX};
 
 /// The configuration of a meta server. Every value needs a restart to change. Unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub data_directory: PathBuf,
     /// error, warn, info, debug or trace.
     pub log_level: String,
+    /// How long the rows of a dropped table are held, in which it can be recalled, unless the drop says otherwise.
+    pub dropped_table_hold_seconds: u64,
     /// Who this server is.
     pub tls: TlsConfig,
     /// How partitions are healed.
@@ -72,6 +74,7 @@ impl Default for Config {
             admin_listen: DEFAULT_ADMIN_LISTEN,
             data_directory: PathBuf::from("./data"),
             log_level: "info".to_owned(),
+            dropped_table_hold_seconds: DEFAULT_HOLD_SECONDS,
             tls: TlsConfig::default(),
             guardian: GuardianConfig::default(),
         }
@@ -143,6 +146,10 @@ impl Config {
         if self.listen.ip().is_multicast() {
             return invalid("listen", "must not be a multicast address");
         }
+        if self.dropped_table_hold_seconds > HOLD_SECONDS_MAX {
+            let rule = format!("is at most {HOLD_SECONDS_MAX}, got {}", self.dropped_table_hold_seconds);
+            return Err(ConfigError::Invalid { key: "dropped_table_hold_seconds", rule });
+        }
         if self.guardian.return_time_ms > RETURN_TIME_MS_MAX {
             let rule = format!("is at most {RETURN_TIME_MS_MAX}, got {}", self.guardian.return_time_ms);
             return Err(ConfigError::Invalid { key: "guardian.return_time_ms", rule });
@@ -162,6 +169,8 @@ impl Config {
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34601);
 const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 34691);
+/// A week, as in Pegasus.
+const DEFAULT_HOLD_SECONDS: u64 = 7 * 24 * 3600;
 /// A week: beyond it nobody means to come back.
 const RETURN_TIME_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -182,6 +191,7 @@ mod tests {
         let config = Config { log_level: "debug".to_owned(), ..Config::default() };
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
         assert_eq!(parse("").unwrap(), Config::default());
+        assert_eq!(Config::default().dropped_table_hold_seconds, 604_800);
         Config::default().validate().unwrap();
     }
 
@@ -219,6 +229,10 @@ mod tests {
         }
         let soon = GuardianConfig { return_time_ms: 0, learners_per_node: 64 };
         Config { guardian: soon, ..Config::default() }.validate().unwrap();
+        let hold = Config { dropped_table_hold_seconds: 315_360_001, ..Config::default() };
+        let error = hold.validate().unwrap_err().to_string();
+        assert!(error.contains("dropped_table_hold_seconds is at most 315360000, got 315360001"), "{error}");
+        Config { dropped_table_hold_seconds: 0, ..Config::default() }.validate().unwrap();
         let listen = Config { listen: "224.0.0.1:1".parse().unwrap(), ..Config::default() };
         assert!(listen.validate().unwrap_err().to_string().contains("listen must not be"));
     }

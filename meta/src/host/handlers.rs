@@ -13,12 +13,13 @@ use rkyv::rancor;
 use rkyv::ser::allocator::ArenaHandle;
 use tokio::sync::watch;
 
+use super::clock::Clock;
 use super::group::{Group, GroupError};
 use super::liveness::{ConnectionNumber, Liveness};
 use super::metrics::{Gauges, Metrics};
 use super::planner::Planner;
 use super::service::stop_asked;
-use crate::core::{Command, CreateTable, Outcome, Refusal, State, Tasks, health_counts, query};
+use crate::core::{Command, Outcome, Refusal, State, Tasks, health_counts, query};
 
 /// What every handler needs. Clones share it.
 #[derive(Clone)]
@@ -29,6 +30,10 @@ pub struct Service {
     pub liveness: Liveness,
     /// What the guardian asks of the nodes.
     pub planner: Planner,
+    /// The time of day.
+    pub clock: Clock,
+    /// How long a dropped table is held if nobody says otherwise.
+    pub hold_seconds: u64,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Where this server is reached.
@@ -86,6 +91,11 @@ impl Service {
             MessageKind::CREATE_TABLE => self.create_table(frame).await,
             MessageKind::LIST_TABLES => self.list_tables(frame).await,
             MessageKind::QUERY_TABLE => self.query_table(frame).await,
+            MessageKind::DROP_TABLE => self.drop_table(caller, frame).await,
+            MessageKind::RECALL_TABLE => self.recall_table(caller, frame).await,
+            MessageKind::RENAME_TABLE => self.rename_table(caller, frame).await,
+            MessageKind::PURGE_TABLE => self.purge_table(caller, frame).await,
+            MessageKind::CHANGE_ENVIRONMENT => self.change_environment(caller, frame).await,
             MessageKind::QUERY_CLUSTER => self.query_cluster(frame).await,
             MessageKind::DIAGNOSE_PARTITIONS => self.diagnose_partitions(frame).await,
             MessageKind::FORCE_CONFIGURATION => self.force_configuration(caller, frame).await,
@@ -181,44 +191,6 @@ impl Service {
         }
     }
 
-    async fn create_table(&self, frame: &Frame) -> Answer {
-        let message: control::CreateTable = frame.decode()?;
-        let live = self.group.read(|state| self.planner.heard(state).alive());
-        let command = CreateTable::from_request(message, live);
-        match self.propose(Command::CreateTable(command)).await? {
-            Outcome::TableReady { table, created } => {
-                let answer = self.group.read(|state| {
-                    let table = state.tables().get(&table)?;
-                    Some(query::table_reply(state, table, &self.planner.heard(state)))
-                });
-                let answer = answer.ok_or_else(|| Failure::new(Status::Internal, "the table is gone again"))?;
-                if created {
-                    tracing::info!(table = %answer.table.name, number = %table, "table created");
-                }
-                Ok(reply(frame, Status::Ok, &answer))
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn list_tables(&self, frame: &Frame) -> Answer {
-        frame.decode::<control::ListTables>()?;
-        self.group.confirm_lead().await?;
-        Ok(reply(frame, Status::Ok, &self.group.read(query::table_list)))
-    }
-
-    async fn query_table(&self, frame: &Frame) -> Answer {
-        let message: control::QueryTable = frame.decode()?;
-        self.group.confirm_lead().await?;
-        let found = self.group.read(|state| {
-            let table = state.table_named(&message.name)?;
-            Some(query::table_reply(state, table, &self.planner.heard(state)))
-        });
-        let answer =
-            found.ok_or_else(|| Failure::new(Status::NoSuchTable, format!("no table named {:?}", message.name)))?;
-        Ok(reply(frame, Status::Ok, &answer))
-    }
-
     async fn query_cluster(&self, frame: &Frame) -> Answer {
         frame.decode::<control::QueryCluster>()?;
         self.group.confirm_lead().await?;
@@ -244,8 +216,9 @@ impl Service {
                 revision: state.revision(),
                 nodes: state.nodes().len() as u64,
                 live_nodes: state.nodes().keys().filter(|&&node| heard.is_alive(node)).count() as u64,
-                tables: state.tables().len() as u64,
-                partitions: u64::from(state.partition_count()),
+                tables: (state.tables().len() - state.dropped_count()) as u64,
+                dropped_tables: state.dropped_count() as u64,
+                partitions: state.available_partitions().count() as u64,
                 healthy_partitions: u64::from(health.healthy),
                 degraded_partitions: u64::from(health.degraded),
                 unavailable_partitions: u64::from(health.unavailable),

@@ -25,9 +25,11 @@ pub struct Gauges {
     pub nodes: u64,
     /// Registered nodes heard of lately.
     pub live_nodes: u64,
-    /// Tables.
+    /// Tables that serve.
     pub tables: u64,
-    /// Partitions of all tables.
+    /// Tables that were dropped and are still held.
+    pub dropped_tables: u64,
+    /// Partitions of the tables that serve.
     pub partitions: u64,
     /// Partitions with all members, every one alive and sound.
     pub healthy_partitions: u64,
@@ -60,8 +62,9 @@ impl Metrics {
             ("revision", "last change that a node's watch may show", gauges.revision),
             ("nodes", "registered storage nodes", gauges.nodes),
             ("live_nodes", "registered storage nodes heard of lately", gauges.live_nodes),
-            ("tables", "tables", gauges.tables),
-            ("partitions", "partitions of all tables", gauges.partitions),
+            ("tables", "tables that serve", gauges.tables),
+            ("dropped_tables", "tables that were dropped and are still held", gauges.dropped_tables),
+            ("partitions", "partitions of the tables that serve", gauges.partitions),
             ("healthy_partitions", "partitions with all members alive and sound", gauges.healthy_partitions),
             ("degraded_partitions", "partitions not healthy, but served or about to be", gauges.degraded_partitions),
             ("unavailable_partitions", "partitions no live member can serve", gauges.unavailable_partitions),

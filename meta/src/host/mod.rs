@@ -4,16 +4,18 @@
 //! QUIC streams -> service -> handlers -> group (Raft) -> log_store -> store (redb)
 //!                               |           \-> state_machine -> core::apply
 //!                               |-> liveness -> planner -> core::guardian
+//!                               \-> clock -> purger -> PurgeTable
 //! ```
 //!
 //! It must never change the state but through the group, and never let liveness decide about configurations: what the
 //! planner asks for, primaries propose.
 //!
-//! Reading order: [`server`], [`service`], [`handlers`], [`planner`], [`group`], [`store`].
+//! Reading order: [`server`], [`service`], [`handlers`], [`planner`], [`purger`], [`group`], [`store`].
 // Clocks and threads are banned by clippy.toml for the sake of the core; here they belong.
 #![allow(clippy::disallowed_methods)]
 
 pub mod admin;
+pub mod clock;
 pub mod config;
 pub mod group;
 pub mod handlers;
@@ -22,10 +24,13 @@ pub mod log_store;
 pub mod metrics;
 mod operators;
 pub mod planner;
+pub mod purger;
 pub mod server;
 pub mod service;
 pub mod state_machine;
 pub mod store;
+mod tables;
 
+pub use clock::Clock;
 pub use config::Config;
 pub use server::{Server, ServerError};

@@ -3,7 +3,7 @@
 use pegasus_wire::messages::control::{self, ProposalReply};
 use pegasus_wire::{Frame, Status};
 
-use super::handlers::{Answer, Caller, Failure, Service, reply, unexpected};
+use super::handlers::{Answer, Caller, Service, reply, unexpected};
 use crate::core::{Command, Outcome, diagnose};
 
 impl Service {
@@ -13,10 +13,7 @@ impl Service {
         self.group.confirm_lead().await?;
         let table = message.table.as_deref();
         let found = self.group.read(|state| diagnose(state, &self.planner.heard(state), self.planner.limits(), table));
-        let answer = found.ok_or_else(|| {
-            Failure::new(Status::NoSuchTable, format!("no table named {:?}", table.unwrap_or_default()))
-        })?;
-        Ok(reply(frame, Status::Ok, &answer))
+        Ok(reply(frame, Status::Ok, &found?))
     }
 
     /// Makes one node the only member of a partition. What is refused is logged as well: somebody tried.

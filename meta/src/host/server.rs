@@ -17,12 +17,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::admin;
+use super::clock::Clock;
 use super::config::{Config, ConfigError};
 use super::group::{Group, StartError};
 use super::handlers::Service;
 use super::liveness::Liveness;
 use super::metrics::Metrics;
 use super::planner::Planner;
+use super::purger;
 use super::service;
 
 /// A meta server that serves.
@@ -73,6 +75,11 @@ pub enum ServerError {
 impl Server {
     /// Starts everything; when it returns the server answers.
     pub async fn start(config: &Config) -> Result<Server, ServerError> {
+        Server::start_at(config, Clock::System).await
+    }
+
+    /// The same with another time of day than the machine's.
+    pub async fn start_at(config: &Config, clock: Clock) -> Result<Server, ServerError> {
         config.validate()?;
         let identity = Identity::load(&config.tls.certificate, &config.tls.key, &config.tls.ca)?;
         if identity.role() != Role::Meta {
@@ -96,6 +103,8 @@ impl Server {
             group,
             liveness,
             planner,
+            clock,
+            hold_seconds: config.dropped_table_hold_seconds,
             metrics: Arc::new(Metrics::default()),
             address: endpoint.local_address(),
             stopping,
@@ -103,6 +112,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(admin::serve(service.clone(), listener));
         tasks.spawn(service.planner.clone().run(service.group.clone(), service.stopping.clone()));
+        tasks.spawn(purger::run(service.group.clone(), service.clock.clone(), service.stopping.clone()));
         tasks.spawn(service::serve(service.clone(), endpoint.clone()));
         Ok(Server { service, endpoint, admin_address, stop, tasks })
     }

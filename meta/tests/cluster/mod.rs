@@ -3,11 +3,11 @@
 #![allow(dead_code, unreachable_pub)]
 
 use pegasus_meta::core::{
-    Command, CreateTable, Force, Heard, NodeAddresses, Outcome, Presence, Propose, Refusal, RegisterNode, Report,
-    State, apply,
+    Command, CreateTable, DropTable, Force, Heard, NodeAddresses, Outcome, Presence, Propose, PurgeTable, RecallTable,
+    Refusal, RegisterNode, RenameTable, Report, State, apply,
 };
 use pegasus_wire::messages::control::ReplicaState;
-use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId};
+use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId, TableId};
 
 pub const CLUSTER: ClusterId = ClusterId(77);
 
@@ -46,6 +46,43 @@ impl Cluster {
         };
         let outcome = apply(&mut self.state, Command::CreateTable(command));
         assert!(matches!(outcome, Outcome::TableReady { created: true, .. }), "{outcome:?}");
+    }
+
+    /// What comes of a command that must not be refused.
+    pub fn run(&mut self, command: Command) -> Outcome {
+        match apply(&mut self.state, command) {
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+            outcome => outcome,
+        }
+    }
+
+    /// A command that must be refused, and change nothing.
+    pub fn refused(&mut self, command: Command) -> Refusal {
+        let before = self.state.clone();
+        let outcome = apply(&mut self.state, command.clone());
+        assert_eq!(self.state, before, "{command:?}");
+        match outcome {
+            Outcome::Refused(refusal) => refusal,
+            other => panic!("{command:?} must be refused: {other:?}"),
+        }
+    }
+
+    /// Drops a table that serves, at second 1000, for 100 seconds.
+    pub fn drop_table(&mut self, name: &str) -> TableId {
+        match self.run(drop_table(name, false)) {
+            Outcome::TableChanged { table, changed: true } => table,
+            other => panic!("{name} was not dropped: {other:?}"),
+        }
+    }
+
+    /// Recalls a dropped table under the name it had.
+    pub fn recall(&mut self, table: TableId) {
+        assert_eq!(self.run(recall_table(table, None)), Outcome::TableChanged { table, changed: true });
+    }
+
+    /// Deletes a dropped table for good.
+    pub fn purge(&mut self, table: TableId) {
+        assert_eq!(self.run(purge_table(table, None)), Outcome::TablePurged { table, changed: true });
     }
 
     /// The node registers with these copies: (partition, ballot, state, last decree).
@@ -123,6 +160,23 @@ pub fn registration(node: u64, copies: &[(PartitionId, u64, ReplicaState, u64)])
         addresses: addresses(990 + 10 * node as u16, 2),
         reports: copies.iter().map(report).collect(),
     }
+}
+
+/// A drop at second 1000, for 100 seconds.
+pub fn drop_table(name: &str, if_exists: bool) -> Command {
+    Command::DropTable(DropTable { name: name.to_owned(), hold_seconds: 100, if_exists, now_seconds: 1000 })
+}
+
+pub fn recall_table(table: TableId, name: Option<&str>) -> Command {
+    Command::RecallTable(RecallTable { table, name: name.map(str::to_owned) })
+}
+
+pub fn rename_table(name: &str, new_name: &str) -> Command {
+    Command::RenameTable(RenameTable { name: name.to_owned(), new_name: new_name.to_owned() })
+}
+
+pub fn purge_table(table: TableId, due_at_seconds: Option<u64>) -> Command {
+    Command::PurgeTable(PurgeTable { table, due_at_seconds })
 }
 
 pub fn addresses(port: u16, cores: u16) -> NodeAddresses {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pegasus_meta::host::config::{GuardianConfig, TlsConfig};
+use pegasus_meta::host::config::TlsConfig;
 use pegasus_meta::host::{Config, Server};
 use pegasus_rpc::{Alpn, Authority, Channel, Connection, Endpoint, Identity, Role, Runtime};
 use pegasus_wire::messages::control;
@@ -42,13 +42,12 @@ impl Place {
             listen: any,
             admin_listen: any,
             data_directory: self.path().join("data"),
-            log_level: "info".to_owned(),
             tls: TlsConfig {
                 certificate: self.path().join("meta.crt"),
                 key: self.path().join("meta.key"),
                 ca: self.path().join("ca.crt"),
             },
-            guardian: GuardianConfig::default(),
+            ..Config::default()
         }
     }
 
