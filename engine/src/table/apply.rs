@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use pegasus_wire::frame::read_body;
 use pegasus_wire::key;
 use pegasus_wire::limits::HASH_KEY_BYTES_MAX;
-use pegasus_wire::messages::data::{ArchivedRowOperation, ArchivedWrite};
+use pegasus_wire::messages::data::{ArchivedRowOperation, ArchivedWrite, SortKeys};
 use pegasus_wire::{MessageKind, Mutation, MutationKind, PartitionId};
 use rocksdb::{ErrorKind, WriteBatch};
 
-use super::layout::{APPLIED_KEY, AppliedRecord};
+use super::layout::{APPLIED_KEY, AppliedRecord, encode_range_end};
 use super::value::{self, ValueHeader};
 use super::{Table, TableError};
 
@@ -38,6 +38,7 @@ pub enum ApplyOutcome {
 pub(super) struct Applier {
     key: Vec<u8>,
     value: Vec<u8>,
+    end: Vec<u8>,
 }
 
 impl Table {
@@ -134,9 +135,32 @@ impl Applier {
                     key::encode_into(&mut self.key, &write.hash_key, sort_key);
                     batch.delete(&self.key);
                 }
+                ArchivedRowOperation::DeleteRange { range } => {
+                    self.add_range(batch, &write.hash_key, &range.plain());
+                }
             }
         }
         Ok(write.operations.len() as u64)
+    }
+
+    /// A range that has no keys deletes nothing: RocksDB would refuse it.
+    fn add_range(&mut self, batch: &mut WriteBatch, hash_key: &[u8], range: &SortKeys<'_>) {
+        if range.is_empty() {
+            return;
+        }
+        key::encode_into(&mut self.key, hash_key, range.start);
+        if range.start == range.stop && !range.stop.is_empty() {
+            // A range of one key; deletes of rows cost less than those of ranges.
+            batch.delete(&self.key);
+            return;
+        }
+        if !range.start_inclusive {
+            self.key.push(0);
+        }
+        encode_range_end(&mut self.end, hash_key, range.stop, range.stop_inclusive);
+        if self.key < self.end {
+            batch.delete_range(&self.key, &self.end);
+        }
     }
 }
 

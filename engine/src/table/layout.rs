@@ -12,7 +12,7 @@
 //!     17    8 timestamp micros   its stamp
 //! ```
 
-use pegasus_wire::key::ROWS_END;
+use pegasus_wire::key::{self, ROWS_END};
 use pegasus_wire::{Ballot, Decree};
 use rocksdb::SliceTransform;
 
@@ -63,6 +63,21 @@ pub(super) fn hash_key_prefix(key: &[u8]) -> Option<&[u8]> {
         return None;
     }
     key.get(..2 + usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Writes the exclusive end, as a stored key, of a range of sort keys into `out`, which is cleared first. An empty
+/// `stop` means the end of the hash key, which must be within its limit.
+pub(super) fn encode_range_end(out: &mut Vec<u8>, hash_key: &[u8], stop: &[u8], stop_inclusive: bool) {
+    key::encode_into(out, hash_key, stop);
+    if stop.is_empty() {
+        let last = out.iter().rposition(|&byte| byte != 0xFF);
+        let last = last.expect("no hash key is long enough for a prefix of FF only");
+        out.truncate(last + 1);
+        out[last] += 1;
+    } else if stop_inclusive {
+        // The smallest key above `stop`.
+        out.push(0);
+    }
 }
 
 /// Tells RocksDB what a prefix is, so that its Bloom filters know hash keys as well as whole keys. The name is
