@@ -39,9 +39,13 @@
 //! 2. Of writes of one value the one that must return first goes first. Of those without an answer only the number
 //!    that took effect is kept.
 //! 3. A write that nobody read, without an answer, is left out. One with an answer whose reads are all under way takes
-//!    effect with them just before the next write.
-//! 4. A position which lost the value of a read that is still to come, and has no other write of it, is dropped.
+//!    effect with them just before the next write, unless an exchange may start from it.
+//! 4. A position which lost the value of a read or of an exchange that is still to come, and has no other write of it, is
+//!    dropped.
 //! 5. Of positions that differ only in how many unanswered writes they used up, those that used fewer are kept.
+//!
+//! An exchange (compare-and-set) that was carried out needs one state and leaves another: it takes effect only where its
+//! state is there, and any order that leads to that is tried. One that changed nothing is a read.
 //!
 //! With values that are written once each, hardly more than one position remains. With many equal ones (deletes, above
 //! all) there are more, and the search may end as [`Verdict::Undecided`] when its steps are used up.
@@ -51,6 +55,7 @@
 
 mod history;
 mod operation;
+mod position;
 mod search;
 mod timeline;
 mod witness;

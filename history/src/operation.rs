@@ -1,8 +1,7 @@
 //! What a client did to one key and what it was told: the model of the data, as small as it can be.
 //!
-//! The search knows an operation only by its [`Step`]: what it needs the key to hold, what the key holds after it. An
-//! operation that does both, an increment with its answer or a check-and-set that was carried out, is one more kind of
-//! step; the search has to be told only that it does not overwrite just any state.
+//! The search knows an operation only by its [`Step`]: what it needs the key to hold, what the key holds after it, or
+//! both. An increment whose answer is known is an exchange of the number before for the number after.
 
 use std::fmt;
 
@@ -21,14 +20,16 @@ pub enum Action {
     Delete,
     /// Tell the value.
     Read,
+    /// Put the second state in the place of the first, if that is there; else do nothing and tell what is.
+    Exchange(State, State),
 }
 
 /// What a client was told of an operation that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// A write or a delete has taken effect.
+    /// A write, a delete or an exchange has taken effect.
     Done,
-    /// A read found this.
+    /// A read found this; or an exchange did, and changed nothing.
     Row(State),
 }
 
@@ -66,6 +67,18 @@ pub(crate) enum Step<S> {
     Becomes(S),
     /// It is this, before and afterwards.
     Sees(S),
+    /// It is the first one before and the second one afterwards.
+    Turns(S, S),
+}
+
+impl<S: Copy> Step<S> {
+    /// What the key has to hold for it.
+    pub(crate) fn needs(self) -> Option<S> {
+        match self {
+            Step::Becomes(_) => None,
+            Step::Sees(state) | Step::Turns(state, _) => Some(state),
+        }
+    }
 }
 
 impl Operation {
@@ -76,21 +89,23 @@ impl Operation {
             // An answer that does not belong to its action tells that it was carried out, and no more.
             (Action::Write(value), _) => Some(Step::Becomes(Some(value))),
             (Action::Delete, _) => Some(Step::Becomes(None)),
-            (Action::Read, Outcome::Ok(Answer::Row(state))) => Some(Step::Sees(state)),
+            (Action::Read | Action::Exchange(..), Outcome::Ok(Answer::Row(state))) => Some(Step::Sees(state)),
             (Action::Read, Outcome::Ok(Answer::Done)) => None,
+            (Action::Exchange(from, to), _) => Some(Step::Turns(from, to)),
         }
     }
 
-    /// What the key would hold right after it, were it to take effect; `None` for a read.
+    /// What the key would hold right after it, were it to take effect; `None` for what changes nothing.
     pub fn written(&self) -> Option<State> {
-        match self.action {
-            Action::Write(value) => Some(Some(value)),
-            Action::Delete => Some(None),
-            Action::Read => None,
+        match (self.action, self.outcome) {
+            (Action::Write(value), _) => Some(Some(value)),
+            (Action::Delete, _) => Some(None),
+            (Action::Read, _) | (Action::Exchange(..), Outcome::Ok(Answer::Row(_))) => None,
+            (Action::Exchange(_, to), _) => Some(to),
         }
     }
 
-    /// True for a write or a delete that certainly took effect.
+    /// True for a write, a delete or an exchange that certainly took effect.
     pub fn is_acknowledged_write(&self) -> bool {
         self.written().is_some() && matches!(self.outcome, Outcome::Ok(_))
     }
@@ -113,6 +128,7 @@ impl fmt::Display for Operation {
             Action::Write(value) => write!(out, "write {value}")?,
             Action::Delete => out.write_str("delete")?,
             Action::Read => out.write_str("read")?,
+            Action::Exchange(from, to) => write!(out, "exchange {} for {}", text_of(from), text_of(to))?,
         }
         match self.outcome {
             Outcome::Ok(Answer::Done) => out.write_str(": done"),
@@ -122,4 +138,8 @@ impl fmt::Display for Operation {
             Outcome::Unknown => out.write_str(": unknown"),
         }
     }
+}
+
+fn text_of(state: State) -> String {
+    state.map_or_else(|| "no row".to_owned(), |value| value.to_string())
 }

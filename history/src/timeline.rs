@@ -44,13 +44,13 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// Prepares operations given in any order.
     pub(crate) fn new(operations: &[Operation], initial: State) -> Timeline {
-        let last_seen = last_seen_us(operations);
+        let last_needed = last_needed_us(operations);
         let mut numbers = BTreeMap::from([(initial, 0)]);
         let (mut items, mut marks) = (Vec::new(), Vec::new());
         for operation in operations {
             let Some(step) = operation.step() else { continue };
             let answered = operation.outcome != Outcome::Unknown;
-            if !answered && is_superfluous(operation, step, &last_seen) {
+            if !answered && is_superfluous(operation, step, &last_needed) {
                 continue;
             }
             let mut number = |state: State| {
@@ -60,6 +60,7 @@ impl Timeline {
             let step = match step {
                 Step::Becomes(state) => Step::Becomes(number(state)),
                 Step::Sees(state) => Step::Sees(number(state)),
+                Step::Turns(from, to) => Step::Turns(number(from), number(to)),
             };
             let item = ItemIndex::try_from(items.len()).expect("a history of one key is shorter than that");
             items.push(Item { step, returns: None });
@@ -80,22 +81,42 @@ impl Timeline {
     }
 }
 
-/// The last moment each state is seen.
-fn last_seen_us(operations: &[Operation]) -> BTreeMap<State, u64> {
-    let mut last = BTreeMap::new();
+/// The last moment at which something needs each state: a read or an exchange that was answered, or an exchange of
+/// unknown outcome whose own result is needed later than that.
+fn last_needed_us(operations: &[Operation]) -> BTreeMap<State, u64> {
+    let mut last: BTreeMap<State, u64> = BTreeMap::new();
+    let mut unknown = Vec::new();
     for operation in operations {
-        if let Some(Step::Sees(state)) = operation.step() {
-            let at = last.entry(state).or_insert(0);
-            *at = operation.returned_us.max(*at);
+        match (operation.step(), operation.outcome) {
+            (Some(Step::Turns(from, to)), Outcome::Unknown) => unknown.push((operation.invoked_us, from, to)),
+            (Some(step), _) => {
+                if let Some(state) = step.needs() {
+                    let at = last.entry(state).or_insert(0);
+                    *at = operation.returned_us.max(operation.invoked_us).max(*at);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for &(invoked_us, from, to) in &unknown {
+            let Some(&needed) = last.get(&to).filter(|needed| **needed >= invoked_us) else { continue };
+            let at = last.entry(from).or_insert(0);
+            changed |= needed > *at;
+            *at = needed.max(*at);
         }
     }
     last
 }
 
-/// True if nobody sees what a write without an answer may have written, so that it may as well never take effect.
-fn is_superfluous(operation: &Operation, step: Step<State>, last_seen_us: &BTreeMap<State, u64>) -> bool {
+/// True if nothing needs what a write without an answer may have written, so that it may as well never take effect.
+fn is_superfluous(operation: &Operation, step: Step<State>, last_needed_us: &BTreeMap<State, u64>) -> bool {
     match step {
-        Step::Becomes(state) => last_seen_us.get(&state).is_none_or(|&last| last < operation.invoked_us),
+        Step::Becomes(state) | Step::Turns(_, state) => {
+            last_needed_us.get(&state).is_none_or(|&last| last < operation.invoked_us)
+        }
         Step::Sees(_) => true,
     }
 }
@@ -125,6 +146,16 @@ mod tests {
         assert_eq!(timeline.items.len(), 2, "the one unknown write that may have been read, and the read");
         assert_eq!(timeline.events, [Event::Invoked(0), Event::Invoked(1), Event::Returned(1)]);
         assert_eq!(timeline.state_count, 2);
+    }
+
+    #[test]
+    fn exchanges_are_needed_as_far_as_their_result_is() {
+        let unknown = |from, to| operation(2, 3, Action::Exchange(Some(from), Some(to)), Outcome::Unknown);
+        let write = operation(0, 1, Action::Write(1), Outcome::Unknown);
+        let read = operation(4, 5, Action::Read, Outcome::Ok(Answer::Row(Some(3))));
+        let kept = |operations: &[Operation]| Timeline::new(operations, None).items.len();
+        assert_eq!(kept(&[write, unknown(2, 3), unknown(1, 2), read]), 4, "all of them lead to what was read");
+        assert_eq!(kept(&[write, unknown(1, 2), unknown(2, 4), read]), 1, "none of them does");
     }
 
     #[test]

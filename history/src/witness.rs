@@ -57,6 +57,8 @@ fn until(operations: &[Operation], (moment, index): (u64, usize)) -> Vec<Operati
     for (other, operation) in operations.iter().enumerate().filter(|(_, operation)| operation.invoked_us <= moment) {
         let returned = (operation.returned_us.max(operation.invoked_us), other) <= (moment, index);
         match operation.outcome {
+            // An exchange that changed nothing will not change anything if it has not returned.
+            Outcome::Ok(Answer::Row(_)) if !returned => {}
             Outcome::Ok(_) if !returned => known.push(Operation { outcome: Outcome::Unknown, ..*operation }),
             _ => known.push(*operation),
         }
@@ -95,10 +97,10 @@ fn nearby(operations: &[Operation], culprit: &Operation) -> Vec<Operation> {
     chosen
 }
 
-/// What a read found.
+/// What a read found, or an exchange that changed nothing.
 fn found(operation: &Operation) -> Option<State> {
     match (operation.action, operation.outcome) {
-        (Action::Read, Outcome::Ok(Answer::Row(state))) => Some(state),
+        (Action::Read | Action::Exchange(..), Outcome::Ok(Answer::Row(state))) => Some(state),
         _ => None,
     }
 }

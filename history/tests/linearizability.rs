@@ -20,6 +20,15 @@ fn read(client: u32, invoked_us: u64, returned_us: u64, state: impl Into<State>)
     Operation { client, invoked_us, returned_us, action: Action::Read, outcome }
 }
 
+fn exchange(client: u32, invoked_us: u64, returned_us: u64, from: impl Into<State>, to: impl Into<State>) -> Operation {
+    Operation { action: Action::Exchange(from.into(), to.into()), ..write(client, invoked_us, returned_us, 0) }
+}
+
+/// An exchange that found something else.
+fn kept(operation: Operation, found: impl Into<State>) -> Operation {
+    ended(operation, Outcome::Ok(Answer::Row(found.into())))
+}
+
 fn ended(operation: Operation, outcome: Outcome) -> Operation {
     Operation { outcome, ..operation }
 }
@@ -112,6 +121,46 @@ fn reads_that_overlap_each_other_must_agree_on_one_order() {
 }
 
 #[test]
+fn an_exchange_needs_its_state_and_takes_it_away() {
+    accepted(&[exchange(1, 0, 1, None, 1), exchange(2, 2, 3, 1, 2), read(1, 4, 5, 2), exchange(1, 6, 7, 2, None)]);
+    let history = [exchange(1, 0, 1, None, 1), exchange(2, 2, 3, None, 2)];
+    assert_eq!(refused(&history).culprit, history[1]);
+    // Of two that were under way together one was carried out, and the other one saw it.
+    let both = [exchange(1, 0, 10, None, 1), exchange(2, 0, 10, None, 2)];
+    refused(&both);
+    accepted(&[both[0], kept(both[1], 1)]);
+    let witness = refused(&[both[0], kept(both[1], 3)]);
+    assert!(witness.reason.contains("which nobody ever wrote"), "{witness}");
+    // A write in between gives the state back.
+    accepted(&[write(1, 0, 1, 1), exchange(2, 2, 9, 1, 2), exchange(3, 2, 9, 1, 3), write(4, 2, 9, 1)]);
+    refused(&[write(1, 0, 1, 1), exchange(2, 2, 9, 1, 2), exchange(3, 2, 9, 1, 3), write(4, 20, 29, 1)]);
+}
+
+#[test]
+fn a_lost_update_is_refused() {
+    // Increments as exchanges: two clients were told the same number.
+    let history = [write(1, 0, 1, 5), exchange(1, 2, 9, 5, 6), exchange(2, 3, 8, 5, 6), read(3, 20, 21, 6)];
+    let witness = refused(&history);
+    assert!(witness.to_string().contains("exchange 5 for 6"), "{witness}");
+}
+
+#[test]
+fn an_unknown_exchange_takes_effect_at_most_once_and_only_from_its_state() {
+    let unknown = ended(exchange(1, 0, 10, 1, 2), Outcome::Unknown);
+    let begin = write(9, 0, 1, 1);
+    accepted(&[begin, unknown, read(2, 20, 30, 1), read(2, 40, 50, 2)]);
+    accepted(&[begin, unknown, exchange(2, 20, 30, 2, 3)]);
+    accepted(&[begin, unknown, exchange(2, 20, 30, 1, 3), read(3, 40, 50, 3)]);
+    refused(&[begin, unknown, exchange(2, 20, 30, 1, 3), read(3, 40, 50, 2)]);
+    refused(&[begin, unknown, read(3, 20, 30, 2), read(3, 40, 50, 1)]);
+    // Again after the state has come back, but not twice.
+    let again = [begin, unknown, read(3, 20, 30, 1), write(2, 40, 50, 4), write(2, 60, 70, 1), read(3, 80, 90, 2)];
+    accepted(&again);
+    refused(&[&again[..], &[write(2, 100, 110, 1), read(3, 120, 130, 2)]].concat());
+    refused(&[ended(exchange(1, 0, 10, 7, 2), Outcome::Unknown), read(2, 20, 30, 2)]);
+}
+
+#[test]
 fn too_few_steps_decide_nothing() {
     assert_eq!(check(&[write(1, 0, 10, 1), read(2, 20, 30, 1)], None, 1), Verdict::Undecided);
 }
@@ -162,6 +211,8 @@ struct Usage {
     /// Values written; above `operations` each is new.
     values: u64,
     deletes_percent: u64,
+    /// Of what would be plain writes.
+    exchanges_percent: u64,
     unknown_percent: u64,
 }
 
@@ -180,6 +231,9 @@ fn recorded(seed: u64, usage: Usage) -> Vec<Operation> {
         let value = if usage.values > usage.operations { n + 1 } else { 1 + numbers.below(usage.values) };
         let action = match numbers.below(100) {
             percent if percent < usage.deletes_percent => Action::Delete,
+            percent if percent < 50 && numbers.below(100) < usage.exchanges_percent => {
+                Action::Exchange(None, Some(value))
+            }
             percent if percent < 50 => Action::Write(value),
             _ => Action::Read,
         };
@@ -201,6 +255,17 @@ fn recorded(seed: u64, usage: Usage) -> Vec<Operation> {
             (Some(_), Action::Write(value)) => state = Some(value),
             (Some(_), Action::Delete) => state = None,
             (Some(_), Action::Read) => operation.outcome = Outcome::Ok(Answer::Row(state)),
+            // Three of four have learned of the state in time.
+            (Some(_), Action::Exchange(_, to)) if numbers.below(4) > 0 => {
+                operation.action = Action::Exchange(state, to);
+                state = to;
+            }
+            (Some(_), Action::Exchange(_, to)) => {
+                operation.action = Action::Exchange(Some(u64::MAX), to);
+                if operation.outcome != Outcome::Unknown {
+                    operation.outcome = Outcome::Ok(Answer::Row(state));
+                }
+            }
         }
     }
     plan.into_iter().map(|(_, operation)| operation).collect()
@@ -208,13 +273,23 @@ fn recorded(seed: u64, usage: Usage) -> Vec<Operation> {
 
 #[test]
 fn long_histories_of_many_clients_are_decided_quickly() {
-    let usual = Usage { clients: 8, operations: 200_000, values: u64::MAX, deletes_percent: 10, unknown_percent: 1 };
+    let usual = Usage {
+        clients: 8,
+        operations: 200_000,
+        values: u64::MAX,
+        deletes_percent: 10,
+        exchanges_percent: 0,
+        unknown_percent: 1,
+    };
     for usage in [
         usual,
         Usage { deletes_percent: 0, ..usual },
         Usage { clients: 64, operations: 20_000, deletes_percent: 0, ..usual },
         Usage { clients: 24, operations: 20_000, ..usual },
         Usage { clients: 4, operations: 5_000, deletes_percent: 25, unknown_percent: 40, ..usual },
+        Usage { clients: 16, exchanges_percent: 100, deletes_percent: 0, unknown_percent: 3, ..usual },
+        Usage { clients: 16, operations: 50_000, exchanges_percent: 50, ..usual },
+        Usage { clients: 48, operations: 20_000, exchanges_percent: 90, deletes_percent: 0, ..usual },
     ] {
         let history = recorded(7, usage);
         assert_eq!(check(&history, None, 50_000_000), Verdict::Linearizable, "{usage:?}");
@@ -223,7 +298,14 @@ fn long_histories_of_many_clients_are_decided_quickly() {
 
 #[test]
 fn one_wrong_read_in_a_long_history_is_found() {
-    let usage = Usage { clients: 16, operations: 20_000, values: u64::MAX, deletes_percent: 5, unknown_percent: 2 };
+    let usage = Usage {
+        clients: 16,
+        operations: 20_000,
+        values: u64::MAX,
+        deletes_percent: 5,
+        exchanges_percent: 0,
+        unknown_percent: 2,
+    };
     let mut history = recorded(3, usage);
     history.sort_by_key(|operation| operation.returned_us);
     let seen = |operation: &Operation| matches!(operation.outcome, Outcome::Ok(Answer::Row(Some(_))));
@@ -248,8 +330,11 @@ fn explained(left: &[Operation], state: State) -> bool {
         let next = match (operation.action, operation.outcome) {
             (Action::Write(value), _) => Some(value),
             (Action::Delete, _) => None,
-            (Action::Read, Outcome::Ok(Answer::Row(found))) if found != state => return false,
-            (Action::Read, _) => state,
+            (Action::Exchange(from, to), Outcome::Ok(Answer::Done) | Outcome::Unknown) if from == state => to,
+            // An unknown one that finds another state does nothing; that is the same as never.
+            (Action::Exchange(..), Outcome::Ok(Answer::Done) | Outcome::Unknown) => return false,
+            (_, Outcome::Ok(Answer::Row(found))) if found != state => return false,
+            (Action::Read | Action::Exchange(..), _) => state,
         };
         let mut rest = left.to_vec();
         rest.remove(index);
@@ -262,20 +347,27 @@ fn small_operation() -> impl Strategy<Value = Operation> {
         3 => (1u64..4).prop_map(Action::Write),
         2 => Just(Action::Delete),
         5 => Just(Action::Read),
+        5 => (state(), state()).prop_map(|(from, to)| Action::Exchange(from, to)),
     ];
+    let changed = any::<bool>();
     let outcome = prop_oneof![
         1 => Just(Outcome::Failed),
         2 => Just(Outcome::Unknown),
         7 => Just(Outcome::Ok(Answer::Done)),
     ];
-    let found = proptest::option::of(1u64..4);
-    (0u64..14, 0u64..8, action, outcome, found).prop_map(|(invoked_us, length, action, outcome, found)| {
+    let moments = (0u64..14, 0u64..8);
+    (moments, action, outcome, state(), changed).prop_map(|((invoked_us, length), action, outcome, found, changed)| {
         let outcome = match (action, outcome) {
             (Action::Read, Outcome::Ok(_)) => Outcome::Ok(Answer::Row(found)),
+            (Action::Exchange(from, _), Outcome::Ok(_)) if !changed && from != found => Outcome::Ok(Answer::Row(found)),
             (_, outcome) => outcome,
         };
         Operation { client: 0, invoked_us, returned_us: invoked_us + length, action, outcome }
     })
+}
+
+fn state() -> impl Strategy<Value = State> {
+    proptest::option::of(1u64..4)
 }
 
 proptest! {
@@ -301,9 +393,12 @@ proptest! {
         clients in 1u64..8,
         values in prop_oneof![Just(u64::MAX), 1u64..6],
         deletes_percent in 0u64..30,
+        exchanges_percent in prop_oneof![Just(0u64), 0u64..=100],
         unknown_percent in 0u64..30,
     ) {
-        let usage = Usage { clients, operations: 200, values, deletes_percent, unknown_percent };
+        // Exchanges of a few values that come again and again can be ordered in too many ways.
+        let exchanges_percent = if values == u64::MAX { exchanges_percent } else { 0 };
+        let usage = Usage { clients, operations: 200, values, deletes_percent, exchanges_percent, unknown_percent };
         let verdict = check(&recorded(seed, usage), None, STEPS);
         prop_assert_eq!(verdict, Verdict::Linearizable);
     }
@@ -313,9 +408,17 @@ proptest! {
     fn recordings_with_one_corrupted_read_are_refused(
         seed in any::<u64>(),
         clients in 1u64..12,
+        exchanges_percent in prop_oneof![Just(0u64), 0u64..=100],
         which in any::<u64>(),
     ) {
-        let usage = Usage { clients, operations: 200, values: u64::MAX, deletes_percent: 10, unknown_percent: 5 };
+        let usage = Usage {
+            clients,
+            operations: 200,
+            values: u64::MAX,
+            deletes_percent: 10,
+            exchanges_percent,
+            unknown_percent: 5,
+        };
         let mut history = recorded(seed, usage);
         let reads: Vec<usize> = (0..history.len())
             .filter(|&index| matches!(history[index].outcome, Outcome::Ok(Answer::Row(_))))
@@ -329,8 +432,7 @@ proptest! {
                 _ => return None,
             };
             let between = |late: &Operation| {
-                !matches!(late.action, Action::Read)
-                    && matches!(late.outcome, Outcome::Ok(_))
+                late.is_acknowledged_write()
                     && early.returned_us < late.invoked_us
                     && late.returned_us < corrupted.invoked_us
             };
