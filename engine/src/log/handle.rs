@@ -59,12 +59,12 @@ impl Log {
         self.shared.state.borrow_mut().wake_writer();
     }
 
-    /// Asks for a sync of everything appended so far, also of what was appended as `written`; needed once when a
-    /// table's durability is raised. Progress tells when it is done.
-    pub fn request_sync(&self) {
+    /// Asks for a sync of everything appended so far, also of what was appended as `written`, and tells up to where
+    /// that is; needed once when a table's durability is raised. Progress tells when it is done.
+    pub fn request_sync(&self) -> LogSequence {
         let mut state = self.shared.state.borrow_mut();
-        state.want_sync();
         state.wake_writer();
+        state.want_sync()
     }
 
     /// The rows of the partition's present copy up to `decree` are on stable storage elsewhere: records up to it may

@@ -308,8 +308,9 @@ impl State {
         LogProgress { written: LogSequence(self.written), synced: LogSequence(self.synced) }
     }
 
-    pub(super) fn want_sync(&mut self) {
+    pub(super) fn want_sync(&mut self) -> LogSequence {
         self.sync_wanted = self.appended;
+        LogSequence(self.appended)
     }
 
     pub(super) fn set_flushed(&mut self, partition: PartitionId, decree: Decree) {

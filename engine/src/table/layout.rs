@@ -70,14 +70,25 @@ pub(super) fn hash_key_prefix(key: &[u8]) -> Option<&[u8]> {
 pub(super) fn encode_range_end(out: &mut Vec<u8>, hash_key: &[u8], stop: &[u8], stop_inclusive: bool) {
     key::encode_into(out, hash_key, stop);
     if stop.is_empty() {
-        let last = out.iter().rposition(|&byte| byte != 0xFF);
-        let last = last.expect("no hash key is long enough for a prefix of FF only");
-        out.truncate(last + 1);
-        out[last] += 1;
+        to_end_of_prefix(out);
     } else if stop_inclusive {
         // The smallest key above `stop`.
         out.push(0);
     }
+}
+
+/// Makes of a beginning of stored keys the smallest key above all that begin so. It has a hash key's length.
+pub(super) fn to_end_of_prefix(prefix: &mut Vec<u8>) {
+    let last = prefix.iter().rposition(|&byte| byte != 0xFF);
+    let last = last.expect("a hash key's length is never FF FF");
+    prefix.truncate(last + 1);
+    prefix[last] += 1;
+}
+
+/// True if `key` is the smallest one above all that begin with `prefix`.
+pub(super) fn is_after_prefix(key: &[u8], prefix: &[u8]) -> bool {
+    let Some(last) = prefix.iter().rposition(|&byte| byte != 0xFF) else { return false };
+    key.len() == last + 1 && key[..last] == prefix[..last] && key[last] == prefix[last] + 1
 }
 
 /// Tells RocksDB what a prefix is, so that its Bloom filters know hash keys as well as whole keys. The name is
@@ -107,6 +118,26 @@ mod tests {
         let mut other = bytes;
         other[0] = 2;
         assert_eq!(AppliedRecord::decode(&other), None);
+    }
+
+    #[test]
+    fn ends_of_prefixes() {
+        for prefix in [&b"\0\x01a"[..], b"\0\x01\xFF", b"\0\xFF\xFF\xFF", b"\x01\0", b"\0\x02\xFE\xFF"] {
+            let mut end = prefix.to_vec();
+            to_end_of_prefix(&mut end);
+            assert_eq!(Some(&end), key::after_prefix(prefix).as_ref());
+            assert!(is_after_prefix(&end, prefix));
+            assert!(!is_after_prefix(prefix, prefix) && !is_after_prefix(&[&end[..], b"\0"].concat(), prefix));
+        }
+        assert!(!is_after_prefix(b"", b"\xFF\xFF"));
+        let mut end = Vec::new();
+        let mut range_end = |stop: &[u8], inclusive| {
+            encode_range_end(&mut end, b"h", stop, inclusive);
+            end.clone()
+        };
+        assert_eq!(range_end(b"", true), b"\0\x01i");
+        assert_eq!(range_end(b"s", true), b"\0\x01hs\0");
+        assert_eq!(range_end(b"s", false), b"\0\x01hs");
     }
 
     #[test]

@@ -18,25 +18,29 @@
 //! Memory, threads and write rate are shared by all tables of a node: [`TableShared`].
 //!
 //! This module must never read a clock for a caller: what is expired is decided by the `now` a request brings. Only
-//! the compaction filter, which drops what expired a while ago, asks the system.
+//! the compaction filter, which drops what expired a while ago, asks the system; and a scan that was told when to stop.
 //!
 //! A learner gets a table as a [`CheckpointImage`] of its primary's, and takes it in as [`Incoming`].
 //!
-//! Reading order: [`value`], `layout`, `shared`, `open`, `apply`, `read`, `scan`, `filter`, `statistics`, `checkpoint`,
-//! `incoming`.
+//! Reading order: [`value`], `layout`, `shared`, `open`, `apply`, `read`, `scan` (`snapshot`, `walk`, `seek`, `judge`),
+//! `filter`, `statistics`, `checkpoint`, `incoming`.
 
 mod apply;
 mod checkpoint;
 mod error;
 mod filter;
 mod incoming;
+mod judge;
 mod layout;
 mod open;
 mod read;
 mod scan;
+mod seek;
 mod shared;
+mod snapshot;
 mod statistics;
 pub mod value;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +58,7 @@ pub use self::open::OpenMode;
 pub use self::read::{Lookup, ReadMode, RowValue};
 pub use self::scan::{Scan, ScanOutcome, ScanRequest, ScanRows, ScannedRow, hash_key_range};
 pub use self::shared::{SharedOptions, SharedStatistics, TableShared};
+pub use self::snapshot::TableSnapshot;
 pub use self::statistics::TableStatistics;
 
 /// A handle to an open table. Clones share it; any thread may use any clone.

@@ -122,6 +122,11 @@ impl Table {
         Ok(Lookup::Found { value, expiry_seconds: header.expiry_seconds })
     }
 
+    pub(super) fn malformed_key(&self, length: usize) -> TableError {
+        let detail = format!("a stored key of {length} bytes is shorter than the hash key it announces");
+        TableError::damaged(&self.inner.path, "read", detail)
+    }
+
     pub(super) fn malformed_value(&self, length: usize) -> TableError {
         let detail = format!("a stored value of {length} bytes is shorter than its header");
         TableError::damaged(&self.inner.path, "read", detail)

@@ -1,16 +1,16 @@
-//! Reading rows in order, in slices.
+//! Reading rows in order, or against it, in slices.
 //!
-//! A scan keeps no state here: it answers with what fits its limits and the key to continue after.
+//! A scan keeps no state here: it answers with what fits its limits and the key to continue after. What all slices of
+//! a scan have in common may be a moment: a [`TableSnapshot`](super::TableSnapshot).
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use pegasus_wire::expiry::is_expired;
-use pegasus_wire::key::{ROWS_END, after_prefix, encode};
-use rocksdb::{ErrorKind, ReadOptions, ReadTier};
+use pegasus_wire::key::encode;
+use pegasus_wire::messages::data::{Filter, SortKeys};
 
-use super::layout::hash_key_prefix;
-use super::value;
+use super::layout::encode_range_end;
+use super::walk;
 use super::{ReadMode, Table, TableError};
 
 /// Which rows, and how many at most.
@@ -22,13 +22,24 @@ pub struct ScanRequest<'a> {
     pub stop: &'a [u8],
     /// Whether `start` itself belongs to the range.
     pub start_inclusive: bool,
+    /// From the end of the range to its start; rows are returned in that order.
+    pub reverse: bool,
+    /// Only these sort keys of each hash key. Those between are jumped over, not looked at.
+    pub sort_keys: SortKeys<'a>,
+    /// Only hash keys that match. What cannot match by its beginning is jumped over.
+    pub hash_key_filter: Filter<'a>,
+    /// Only sort keys that match. Those that cannot match by their beginning are jumped over.
+    pub sort_key_filter: Filter<'a>,
     /// Most rows to return. Does not bound a count.
     pub rows_max: usize,
     /// Stop once the returned rows have this many bytes (keys and data); the last row may pass it. Does not bound a
     /// count.
     pub bytes_max: usize,
-    /// Most rows to look at, the expired ones included. Zero counts as one, so that every slice moves on.
+    /// Most rows to look at, those that expired or do not match included. Zero counts as one, so that every slice
+    /// moves on.
     pub iterations_max: usize,
+    /// When to stop, having looked at a row at least; read once in a while.
+    pub until: Option<Instant>,
     /// Return rows without their data.
     pub no_value: bool,
     /// Return no rows, only their number.
@@ -51,11 +62,12 @@ pub enum Scan {
 pub struct ScanOutcome {
     /// The rows; empty for a count.
     pub rows: ScanRows,
-    /// How many live rows there were in the slice.
+    /// How many live rows there were in the slice that were wanted.
     pub count: u64,
     /// True if the end of the range was reached.
     pub complete: bool,
-    /// When not complete: the last stored key looked at. The next slice starts after it (`start_inclusive: false`).
+    /// When not complete: the last stored key looked at. The next slice starts after it (`start_inclusive: false`) or,
+    /// in reverse, stops before it.
     pub resume_after: Vec<u8>,
 }
 
@@ -101,8 +113,8 @@ impl ScanRows {
         self.bytes.len()
     }
 
-    /// The rows, ascending by stored key.
-    pub fn iter(&self) -> impl Iterator<Item = ScannedRow<'_>> {
+    /// The rows in the order of the scan.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = ScannedRow<'_>> + ExactSizeIterator {
         self.rows.iter().map(|row| ScannedRow {
             key: &self.bytes[row.key.clone()],
             value: &self.bytes[row.key.end..row.end],
@@ -110,7 +122,7 @@ impl ScanRows {
         })
     }
 
-    fn push(&mut self, key: &[u8], value: &[u8], expiry_seconds: u32) {
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8], expiry_seconds: u32) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
@@ -122,122 +134,49 @@ impl ScanRows {
 /// Start and exclusive stop, as stored keys, of the sort keys `start` to `stop` of one hash key. An empty `stop`
 /// means the end of the hash key. The hash key must be within its limit.
 pub fn hash_key_range(hash_key: &[u8], start: &[u8], stop: &[u8], stop_inclusive: bool) -> (Vec<u8>, Vec<u8>) {
-    let first = encode(hash_key, start);
-    if stop.is_empty() {
-        let end = after_prefix(&encode(hash_key, b"")).expect("no hash key is long enough for a prefix of FF only");
-        return (first, end);
-    }
-    let mut end = encode(hash_key, stop);
-    if stop_inclusive {
-        // The smallest key above `end`.
-        end.push(0);
-    }
-    (first, end)
+    let mut end = Vec::new();
+    encode_range_end(&mut end, hash_key, stop, stop_inclusive);
+    (encode(hash_key, start), end)
 }
 
 impl Table {
-    /// Reads one slice of a range.
+    /// Reads one slice of a range, as it is now.
     pub fn scan(&self, request: &ScanRequest<'_>, mode: ReadMode) -> Result<Scan, TableError> {
-        let counters = &self.inner.counters;
-        let range = SeekRange::new(request);
-        if range.is_empty() {
-            return Ok(Scan::Done(ScanOutcome { complete: true, ..ScanOutcome::default() }));
-        }
-        let mut outcome = ScanOutcome::default();
-        let mut iterator = self.inner.db.raw_iterator_opt(range.read_options(mode));
-        iterator.seek(&range.first);
-        let mut looked_at = 0;
-        while let Some((key, stored)) = iterator.item() {
-            if looked_at > 0 && request.is_satisfied(&outcome, looked_at) {
-                break;
-            }
-            looked_at += 1;
-            let Some((header, data)) = value::decode(stored) else { return Err(self.malformed_value(stored.len())) };
-            if !is_expired(header.expiry_seconds, request.now_seconds) {
-                outcome.count += 1;
-                if !request.count_only {
-                    outcome.rows.push(key, if request.no_value { &[] } else { data }, header.expiry_seconds);
-                }
-            }
-            outcome.resume_after.clear();
-            outcome.resume_after.extend_from_slice(key);
-            iterator.next();
-        }
-        counters.scans.fetch_add(1, Ordering::Relaxed);
-        counters.scanned_rows.fetch_add(looked_at as u64, Ordering::Relaxed);
-        let more = iterator.valid();
-        match iterator.status() {
-            Ok(()) => {}
-            // What was asked for is there; only whether more follows is not known, so the caller asks again.
-            Err(error) if is_incomplete(&error, mode) && looked_at > 0 && request.is_satisfied(&outcome, looked_at) => {
-                return Ok(Scan::Done(outcome));
-            }
-            Err(error) if is_incomplete(&error, mode) => {
-                counters.scans_would_block.fetch_add(1, Ordering::Relaxed);
-                return Ok(Scan::WouldBlock);
-            }
-            Err(error) => return Err(self.failed("scan", error)),
-        }
-        if !more {
-            outcome.complete = true;
-            outcome.resume_after.clear();
-        }
-        Ok(Scan::Done(outcome))
+        walk::walk(self, None, request, mode)
     }
 }
 
-impl ScanRequest<'_> {
+impl<'a> ScanRequest<'a> {
+    /// All rows of the table in their order, without any limit.
+    pub fn everything(now_seconds: u32) -> ScanRequest<'a> {
+        ScanRequest {
+            start: b"",
+            stop: b"",
+            start_inclusive: true,
+            reverse: false,
+            sort_keys: SortKeys::ALL,
+            hash_key_filter: Filter::ALL,
+            sort_key_filter: Filter::ALL,
+            rows_max: usize::MAX,
+            bytes_max: usize::MAX,
+            iterations_max: usize::MAX,
+            until: None,
+            no_value: false,
+            count_only: false,
+            now_seconds,
+        }
+    }
+
     /// True if a limit says that no further row may be looked at.
-    fn is_satisfied(&self, outcome: &ScanOutcome, looked_at: usize) -> bool {
+    pub(super) fn is_satisfied(&self, outcome: &ScanOutcome, looked_at: usize) -> bool {
         let full = outcome.rows.len() >= self.rows_max || outcome.rows.bytes() >= self.bytes_max;
-        looked_at >= self.iterations_max || (full && !self.count_only)
+        looked_at >= self.iterations_max || (full && !self.count_only) || self.is_late(looked_at)
+    }
+
+    fn is_late(&self, looked_at: usize) -> bool {
+        self.until.is_some_and(|until| looked_at % ROWS_PER_CLOCK_READING == 1 && Instant::now() >= until)
     }
 }
 
-fn is_incomplete(error: &rocksdb::Error, mode: ReadMode) -> bool {
-    mode == ReadMode::CacheOnly && error.kind() == ErrorKind::Incomplete
-}
-
-/// The range in terms of an iterator: inclusive first key, exclusive end below the engine's own keys.
-struct SeekRange {
-    first: Vec<u8>,
-    end: Vec<u8>,
-    /// All keys of the range have one hash key, and `first` contains it whole.
-    one_hash_key: bool,
-}
-
-impl SeekRange {
-    fn new(request: &ScanRequest<'_>) -> SeekRange {
-        let mut first = request.start.to_vec();
-        if !request.start_inclusive {
-            // The smallest key above `start`.
-            first.push(0);
-        }
-        let unbounded = request.stop.is_empty() || request.stop > &ROWS_END[..];
-        let end = if unbounded { ROWS_END.to_vec() } else { request.stop.to_vec() };
-        let one_hash_key = hash_key_prefix(&first).and_then(after_prefix).is_some_and(|after| end <= after);
-        SeekRange { first, end, one_hash_key }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first >= self.end
-    }
-
-    fn read_options(&self, mode: ReadMode) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.set_verify_checksums(true);
-        options.set_iterate_upper_bound(self.end.as_slice());
-        // The filters know hash keys: a range inside one skips the files without it.
-        options.set_prefix_same_as_start(self.one_hash_key);
-        options.set_total_order_seek(!self.one_hash_key);
-        // A walk through the table must not push out what is read often.
-        options.fill_cache(self.one_hash_key);
-        // Files that nobody needs after this are deleted by a background thread, not by the reader.
-        options.set_background_purge_on_iterator_cleanup(true);
-        options.set_read_tier(match mode {
-            ReadMode::CacheOnly => ReadTier::BlockCache,
-            ReadMode::Blocking => ReadTier::All,
-        });
-        options
-    }
-}
+/// A reading of the clock costs about as much as a row without a value.
+const ROWS_PER_CLOCK_READING: usize = 32;

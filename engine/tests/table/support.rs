@@ -88,17 +88,7 @@ pub(crate) fn get(table: &Table, hash_key: &[u8], sort_key: &[u8], now_seconds: 
 
 /// Everything, without limits.
 pub(crate) fn everything(now_seconds: u32) -> ScanRequest<'static> {
-    ScanRequest {
-        start: b"",
-        stop: b"",
-        start_inclusive: true,
-        rows_max: usize::MAX,
-        bytes_max: usize::MAX,
-        iterations_max: usize::MAX,
-        no_value: false,
-        count_only: false,
-        now_seconds,
-    }
+    ScanRequest::everything(now_seconds)
 }
 
 pub(crate) fn scan(table: &Table, request: &ScanRequest<'_>) -> ScanOutcome {
