@@ -1,77 +1,20 @@
-//! Tables and the state of the cluster.
+//! The state of the cluster and of its copies, and the last resort.
 
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use futures_util::StreamExt;
-use futures_util::stream;
-use pegasus_wire::config::check_table_name;
-use pegasus_wire::limits::{MEMBERS_MAX, PARTITION_COUNT_MAX};
+use futures_util::stream::{self, StreamExt};
 use pegasus_wire::messages::control::{
-    ClusterReply, CreateTable, DiagnosePartitions, Diagnosis, ForceConfiguration, ListTables, ProposalReply,
-    QueryCluster, QueryTable, TableList, TableReply,
+    ClusterReply, DiagnosePartitions, Diagnosis, ForceConfiguration, ProposalReply, QueryCluster,
 };
-use pegasus_wire::{
-    Ballot, Configuration, Durability, FrameBuilder, MessageKind, NodeId, PartitionId, TableProperties,
-};
+use pegasus_wire::messages::data::{CopyReply, QueryCopy};
+use pegasus_wire::{Ballot, Configuration, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId};
 
 use crate::client::{Client, deadline_in};
-use crate::dispatch::{Target, append_probe};
 use crate::error::Error;
-use crate::retry::Effect;
+use crate::retry::{Effect, Verdict, judge};
 
-/// Partitions probed at a time by [`Client::wait_until_serving`].
-const PROBES_AT_ONCE: usize = 16;
-
-/// A table to be made.
-///
-/// ```
-/// let spec = pegasus_client::TableSpec::new("temp", 8);
-/// assert_eq!(spec.replica_count, 3);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableSpec {
-    /// Its name: 1 to 128 letters, digits, `_`, `-`, `.`, `:`.
-    pub name: String,
-    /// How many partitions: a power of two, at most 4096.
-    pub partition_count: u32,
-    /// Members of each partition: 1 to 5, and no more than there are live nodes.
-    pub replica_count: u8,
-    /// When writes may be acknowledged.
-    pub durability: Durability,
-    /// Succeed if a table of this name with these properties exists.
-    pub if_not_exists: bool,
-}
-
-impl TableSpec {
-    /// Three members, `synced`, and an error if the table exists.
-    pub fn new(name: impl Into<String>, partition_count: u32) -> TableSpec {
-        TableSpec {
-            name: name.into(),
-            partition_count,
-            replica_count: 3,
-            durability: Durability::Synced,
-            if_not_exists: false,
-        }
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        check_table_name(&self.name).map_err(Error::InvalidArgument)?;
-        if !self.partition_count.is_power_of_two() || self.partition_count > PARTITION_COUNT_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "the partition count must be a power of two from 1 to {PARTITION_COUNT_MAX} (partition_count_max); \
-                 it is {}",
-                self.partition_count
-            )));
-        }
-        if self.replica_count == 0 || usize::from(self.replica_count) > MEMBERS_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "the replica count must be 1 to {MEMBERS_MAX} (members_max); it is {}",
-                self.replica_count
-            )));
-        }
-        Ok(())
-    }
-}
+/// Copies asked about at a time by [`Client::copies`].
+const COPIES_AT_ONCE: usize = 16;
 
 /// What came of [`Client::force_configuration`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,66 +25,20 @@ pub struct Forced {
     pub configuration: Configuration,
 }
 
+/// One copy of a partition, as its node tells of it.
+#[derive(Clone, Debug)]
+pub struct CopyReport {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The node that holds the copy.
+    pub node: NodeId,
+    /// The core that was asked; `None` if the meta service knows no address of the node.
+    pub address: Option<SocketAddr>,
+    /// What it says, or why it says nothing.
+    pub outcome: Result<CopyReply, Error>,
+}
+
 impl Client {
-    /// Makes a table. Its partitions serve a little later: see [`Client::wait_until_serving`].
-    ///
-    /// With `if_not_exists` a lost answer is asked for again; without it, it is [`Error::Unknown`].
-    pub async fn create_table(&self, spec: &TableSpec) -> Result<TableReply, Error> {
-        spec.validate()?;
-        let question = CreateTable {
-            name: spec.name.clone(),
-            partition_count: spec.partition_count,
-            replica_count: spec.replica_count,
-            durability: spec.durability,
-            if_not_exists: spec.if_not_exists,
-        };
-        let effect = if spec.if_not_exists { Effect::Read } else { Effect::Write };
-        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &question, &[]);
-        let meta = &self.shared.meta;
-        let frame = meta.call(MessageKind::CREATE_TABLE, effect, self.meta_deadline(), build).await?;
-        frame.decode().map_err(Error::protocol)
-    }
-
-    /// Waits until every partition of a table answers a read, at most `within`.
-    ///
-    /// Each partition is asked for its first row, again and again with growing pauses; [`Error::Timeout`] names one
-    /// that does not serve and why.
-    pub async fn wait_until_serving(&self, name: &str, within: Duration) -> Result<(), Error> {
-        let deadline = deadline_in(within);
-        let core = self.table_core(name);
-        let count = core.route(deadline).await?.table.partition_count;
-        let probe = |index: u32| {
-            let core = core.clone();
-            async move {
-                let target = Target::Index(index);
-                let call = core.call(target, MessageKind::SCAN, Effect::Read, deadline, append_probe);
-                call.await.map(|_| ())
-            }
-        };
-        let mut probes = stream::iter((0..count).map(probe)).buffer_unordered(PROBES_AT_ONCE);
-        while let Some(outcome) = probes.next().await {
-            outcome?;
-        }
-        Ok(())
-    }
-
-    /// All tables, by number.
-    pub async fn list_tables(&self) -> Result<Vec<TableProperties>, Error> {
-        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &ListTables, &[]);
-        let meta = &self.shared.meta;
-        let frame = meta.call(MessageKind::LIST_TABLES, Effect::Read, self.meta_deadline(), build).await?;
-        Ok(frame.decode::<TableList>().map_err(Error::protocol)?.tables)
-    }
-
-    /// A table's properties, the configuration of each partition, and the nodes named there.
-    pub async fn describe_table(&self, name: &str) -> Result<TableReply, Error> {
-        let question = QueryTable { name: name.to_owned() };
-        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &question, &[]);
-        let meta = &self.shared.meta;
-        let frame = meta.call(MessageKind::QUERY_TABLE, Effect::Read, self.meta_deadline(), build).await?;
-        frame.decode().map_err(Error::protocol)
-    }
-
     /// Which partitions of a table, or of all tables, are not whole, why, and what they wait for.
     ///
     /// An answer that would be too large says of fewer: [`Diagnosis::examined`] tells how many were looked at.
@@ -180,25 +77,56 @@ impl Client {
         let frame = meta.call(MessageKind::QUERY_CLUSTER, Effect::Read, self.meta_deadline(), build).await?;
         frame.decode().map_err(Error::protocol)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// What every member of every partition of a table says of its copy: decrees, sizes, manual compaction. Sorted by
+    /// partition, the primary first. A member that does not answer within [`crate::ClientOptions::attempt_timeout`] is
+    /// reported so.
+    ///
+    /// ```no_run
+    /// # async fn example(client: pegasus_client::Client) -> Result<(), pegasus_client::Error> {
+    /// for copy in client.copies("temp").await? {
+    ///     match copy.outcome {
+    ///         Ok(copy_of) => println!("{} on {}: {} bytes", copy.partition, copy.node, copy_of.file_bytes),
+    ///         Err(error) => println!("{} on {}: {error}", copy.partition, copy.node),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn copies(&self, table: &str) -> Result<Vec<CopyReport>, Error> {
+        let description = self.describe_table(table).await?;
+        let number = description.table.table;
+        let nodes = &description.nodes;
+        let mut members = Vec::new();
+        for (index, configuration) in (0..).zip(&description.partitions) {
+            let partition = PartitionId { table: number, index };
+            members.extend(configuration.members().map(|node| {
+                let known = nodes.iter().find(|info| info.node == node);
+                (partition, node, known.map(|info: &NodeInfo| info.endpoint(partition)))
+            }));
+        }
+        let reports = members.into_iter().map(|(partition, node, address)| async move {
+            let outcome = match address {
+                Some(address) => self.copy_at(partition, address).await,
+                None => Err(Error::Timeout("the meta service knows no address of the node".into())),
+            };
+            CopyReport { partition, node, address, outcome }
+        });
+        Ok(stream::iter(reports).buffered(COPIES_AT_ONCE).collect().await)
+    }
 
-    #[test]
-    fn a_bad_table_is_refused_before_it_is_sent() {
-        assert!(TableSpec::new("temp", 8).validate().is_ok());
-        for (spec, word) in [
-            (TableSpec::new("a b", 8), "table name"),
-            (TableSpec::new("temp", 0), "partition_count_max"),
-            (TableSpec::new("temp", 6), "partition_count_max"),
-            (TableSpec::new("temp", 8192), "partition_count_max"),
-            (TableSpec { replica_count: 0, ..TableSpec::new("temp", 8) }, "members_max"),
-            (TableSpec { replica_count: 6, ..TableSpec::new("temp", 8) }, "members_max"),
-        ] {
-            let text = spec.validate().unwrap_err().to_string();
-            assert!(text.contains(word), "{spec:?}: {text}");
+    async fn copy_at(&self, partition: PartitionId, address: SocketAddr) -> Result<CopyReply, Error> {
+        let channel = self.shared.nodes.channel(address);
+        let deadline = deadline_in(self.shared.options.attempt_timeout);
+        let question = QueryCopy { partition };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &question, &[]);
+        match judge(channel.call(MessageKind::QUERY_COPY, deadline, build).await, Effect::Read) {
+            Verdict::Done(frame) => frame.decode().map_err(Error::protocol),
+            Verdict::Fail(error) => Err(error),
+            Verdict::Again(again) => Err(match again.refusal {
+                Some(status) => Error::Refused { status, message: again.reason },
+                None => Error::Timeout(format!("{address}: {}", again.reason)),
+            }),
         }
     }
 }

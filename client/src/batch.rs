@@ -8,15 +8,19 @@ use pegasus_wire::limits::{VALUE_BYTES_MAX, WRITE_BYTES_MAX, WRITE_ROWS_MAX};
 use pegasus_wire::messages::data::{ArchivedRowOperation, ArchivedWrite, RowOperation};
 
 use crate::error::Error;
+use crate::keys::SortKeyRange;
 
 /// Puts and deletes of rows that share a hash key. Written as one: all or nothing, in this order.
 ///
 /// ```
-/// let mut batch = pegasus_client::WriteBatch::new();
-/// batch.put("name", "Ada").put_with_ttl("session", "7f", 3600).delete("draft");
-/// assert_eq!(batch.len(), 3);
+/// use pegasus_client::{SortKeyRange, WriteBatch};
+///
+/// let drafts = SortKeyRange { start: "draft:".into(), stop: "draft;".into(), ..SortKeyRange::default() };
+/// let mut batch = WriteBatch::new();
+/// batch.put("name", "Ada").put_with_ttl("session", "7f", 3600).delete("nickname").delete_range(&drafts);
+/// assert_eq!(batch.len(), 4);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct WriteBatch<'a> {
     operations: Vec<RowOperation<'a>>,
 }
@@ -63,6 +67,13 @@ impl<'a> WriteBatch<'a> {
         self
     }
 
+    /// Deletes all rows in a range of sort keys, those put earlier in this batch included; what is put later stays. It
+    /// counts as one operation, however many rows there are.
+    pub fn delete_range(&mut self, range: &'a SortKeyRange) -> &mut Self {
+        self.operations.push(RowOperation::DeleteRange { range: range.as_wire() });
+        self
+    }
+
     /// How many operations it holds.
     pub fn len(&self) -> usize {
         self.operations.len()
@@ -78,7 +89,7 @@ impl<'a> WriteBatch<'a> {
     }
 }
 
-/// Bytes that one row of the given sizes adds to a write. A write of one hash key holds at most
+/// Bytes that one operation on a row of the given sizes adds to a write. A write of one hash key holds at most
 /// `WRITE_BYTES_MAX` bytes: [`write_overhead_bytes`] plus this for each row.
 pub fn row_bytes(sort_key_bytes: usize, value_bytes: usize) -> usize {
     size_of::<ArchivedRowOperation<'static>>() + sort_key_bytes + value_bytes
@@ -140,6 +151,11 @@ fn check_operation(operation: &RowOperation<'_>) -> Result<usize, Error> {
             check_sort_key(sort_key).map_err(Error::invalid)?;
             Ok(row_bytes(sort_key.len(), 0))
         }
+        RowOperation::DeleteRange { range } => {
+            check_sort_key(range.start).map_err(Error::invalid)?;
+            check_sort_key(range.stop).map_err(Error::invalid)?;
+            Ok(row_bytes(range.start.len() + range.stop.len(), 0))
+        }
     }
 }
 
@@ -171,6 +187,12 @@ mod tests {
         let mut batch = WriteBatch::new();
         batch.delete(&long_key);
         assert!(refusal(b"h", &batch).contains("sort_key_bytes_max"));
+        for (start, stop) in [(&long_key[..], &b""[..]), (b"", &long_key)] {
+            let range = SortKeyRange { start: start.into(), stop: stop.into(), ..SortKeyRange::default() };
+            let mut batch = WriteBatch::new();
+            batch.delete_range(&range);
+            assert!(refusal(b"h", &batch).contains("sort_key_bytes_max"));
+        }
         let mut batch = WriteBatch::new();
         batch.put("s", &long_value);
         assert!(refusal(b"h", &batch).contains("value_bytes_max"));
@@ -193,13 +215,21 @@ mod tests {
         #[test]
         fn the_size_is_known_before_encoding(
             hash_key in proptest::collection::vec(any::<u8>(), 1..40),
-            rows in proptest::collection::vec((bytes(20), bytes(60), any::<bool>()), 1..20),
+            rows in proptest::collection::vec((bytes(20), bytes(60), 0..3), 1..20),
         ) {
+            let range = |start: &[u8], stop: &[u8]| {
+                SortKeyRange { start: start.into(), stop: stop.into(), ..SortKeyRange::default() }
+            };
+            let ranges: Vec<SortKeyRange> = rows.iter().map(|(start, stop, _)| range(start, stop)).collect();
             let mut batch = WriteBatch::new();
             let mut expected = write_overhead_bytes(hash_key.len());
-            for (sort_key, value, put) in &rows {
-                if *put { batch.put(sort_key, value); } else { batch.delete(sort_key); }
-                expected += row_bytes(sort_key.len(), if *put { value.len() } else { 0 });
+            for ((sort_key, value, kind), range) in rows.iter().zip(&ranges) {
+                match kind {
+                    0 => batch.put(sort_key, value),
+                    1 => batch.delete(sort_key),
+                    _ => batch.delete_range(range),
+                };
+                expected += row_bytes(sort_key.len(), if *kind == 1 { 0 } else { value.len() });
             }
             let partition = PartitionId::new(1, 0);
             let write = Write { partition, hash_key: &hash_key, operations: batch.operations() };

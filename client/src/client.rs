@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pegasus_rpc::{Endpoint, Identity, Runtime};
+use pegasus_wire::TableId;
+use pegasus_wire::messages::control::TableReply;
 
 use crate::dispatch::TableCore;
 use crate::error::Error;
@@ -75,8 +77,16 @@ impl Client {
     }
 
     /// A handle on a table. Its route is learned here; [`Error::NoSuchTable`] if there is none.
+    ///
+    /// The handle stays with the table if that gets another name. Once the table is gone, the handle gives
+    /// [`Error::NoSuchTable`] until there is a table of the name again: the same one, recalled, or a new one. A client
+    /// that has opened a name before answers from memory, and asks in the background whether the name still means that
+    /// table.
     pub async fn table(&self, name: &str) -> Result<Table, Error> {
         let core = self.table_core(name);
+        if core.routes.cached().is_some() {
+            suspect(&core.routes, &self.shared, None);
+        }
         core.route(self.meta_deadline()).await?;
         Ok(Table::new(core, self.shared.options.operation_timeout))
     }
@@ -110,10 +120,31 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// A table has changed by what this client has asked for: routes that say otherwise are put right or forgotten.
+    pub(crate) fn note_changed(&self, reply: &TableReply) {
+        let all: Vec<Arc<RouteCache>> = self.lock().values().cloned().collect();
+        for routes in all {
+            match routes.cached().map(|route| route.table.table) {
+                // Cannot fail but for an answer that contradicts itself, which is then left alone.
+                Some(known) if known == reply.table.table => drop(routes.learn(&self.nodes, reply)),
+                Some(_) if routes.name() == reply.table.name => routes.forget(),
+                _ => {}
+            }
+        }
+    }
+
+    /// A table is gone by what this client has asked for.
+    pub(crate) fn note_gone(&self, table: TableId) {
+        let of_table = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.table.table == table);
+        self.lock().values().filter(of_table).for_each(|routes| routes.forget());
+    }
+
     /// The route of a table, shared by all its handles.
     fn routes(&self, name: &str) -> Arc<RouteCache> {
         let mut tables = self.lock();
-        if let Some(routes) = tables.get(name) {
+        // A table that has got another name is not what the name means any more; its handles go on.
+        let is_of_name = |routes: &&Arc<RouteCache>| routes.cached().is_none_or(|route| route.table.name == name);
+        if let Some(routes) = tables.get(name).filter(is_of_name) {
             return routes.clone();
         }
         // Names that turned out to be no tables.

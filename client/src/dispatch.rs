@@ -28,8 +28,8 @@ use std::task::Poll;
 use std::time::Instant;
 
 use futures_util::poll;
-use pegasus_wire::messages::data::Scan;
-use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId};
+use pegasus_wire::messages::data::{EndScan, Filter, Scan, SortKeys};
+use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId, Status, TableId, partition_hash};
 
 use crate::client::Shared;
 use crate::error::Error;
@@ -45,11 +45,34 @@ const ATTEMPTS_BEFORE_REFRESH: u32 = 3;
 
 /// Which partition a request goes to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
-    /// The one that holds the keys with this partition hash.
+pub(crate) struct Target {
+    position: Position,
+    table: Option<TableId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    /// The partition that holds the keys with this partition hash.
     Hash(u64),
-    /// The one with this index.
+    /// The partition with this index.
     Index(u32),
+}
+
+impl Target {
+    /// The partition that holds the rows of this hash key.
+    pub(crate) fn hash_key(hash_key: &[u8]) -> Target {
+        Target { position: Position::Hash(partition_hash(hash_key, &[])), table: None }
+    }
+
+    /// The partition with this index.
+    pub(crate) fn index(index: u32) -> Target {
+        Target { position: Position::Index(index), table: None }
+    }
+
+    /// The same, of this table and of no other one that gets its name. For what takes several requests.
+    pub(crate) fn of(self, table: TableId) -> Target {
+        Target { table: Some(table), ..self }
+    }
 }
 
 /// What a handle of a table works with.
@@ -89,17 +112,34 @@ impl TableCore {
         let mut attempts = Attempts::new(deadline);
         loop {
             let index = partition_of(target, &route)?;
-            match self.attempt(&route, index, kind, effect, deadline, &build).await {
+            let again = match self.attempt(&route, index, kind, effect, deadline, &build).await {
                 Verdict::Done(frame) => return Ok(frame),
+                Verdict::Again(again) => again,
+                Verdict::Fail(Error::NoSuchTable(message)) => {
+                    Box::pin(self.confirm_gone(&route, message, &mut attempts)).await?
+                }
                 Verdict::Fail(error) => {
-                    self.learn_from(&error);
+                    if matches!(error, Error::Unknown(_)) {
+                        suspect(&self.routes, &self.shared, None);
+                    }
                     return Err(error);
                 }
-                Verdict::Again(again) => {
-                    route = Box::pin(self.before_next(route, index, again, &mut attempts)).await?;
-                }
+            };
+            route = Box::pin(self.before_next(route, index, again, &mut attempts)).await?;
+        }
+    }
+
+    /// A node says that there is no such table. The meta service knows better: the node may not have heard yet that the
+    /// table was recalled. Asked once per operation; a node that goes on to say so has until the deadline.
+    async fn confirm_gone(&self, route: &Route, message: String, attempts: &mut Attempts) -> Result<Again, Error> {
+        if !std::mem::replace(&mut attempts.table_confirmed, true) {
+            let deadline = self.read_deadline(attempts.deadline);
+            let asked = self.routes.refresh(&self.shared.meta, &self.shared.nodes, route.version, deadline).await;
+            if asked.map_or(true, |now| now.table.table != route.table.table) {
+                return Err(Error::NoSuchTable(message));
             }
         }
+        Ok(Again { refresh: true, reason: message, refusal: Some(Status::NoSuchTable), ..Again::default() })
     }
 
     async fn attempt(
@@ -182,6 +222,21 @@ impl TableCore {
         }
     }
 
+    /// The same target, bound to the table that the name means now.
+    pub(crate) async fn bind(&self, target: Target, deadline: Instant) -> Result<Target, Error> {
+        Ok(target.of(self.route(deadline).await?.table.table))
+    }
+
+    /// Tells the server that a scan's context is not needed any more, if it can be told at once. A context that it does
+    /// not hear of ends by itself.
+    pub(crate) fn end_scan(&self, target: Target, context: u64) {
+        let Some(route) = self.routes.cached() else { return };
+        let Ok(index) = partition_of(target, &route) else { return };
+        let Some(channel) = route.channel(index) else { return };
+        let message = EndScan { partition: route.partition_id(index), context };
+        channel.notify(MessageKind::END_SCAN, |out, header| FrameBuilder::append(out, header, &message, &[]));
+    }
+
     /// Prepares the next attempt: takes the hint, or has the route asked for, and pauses unless there is a new place to
     /// try.
     async fn before_next(
@@ -234,23 +289,21 @@ impl TableCore {
         }
         self.routes.cached().filter(|current| current.differs_from(route, index))
     }
-
-    fn learn_from(&self, error: &Error) {
-        match error {
-            Error::NoSuchTable(_) => self.routes.forget(),
-            Error::Unknown(_) => suspect(&self.routes, &self.shared, None),
-            _ => {}
-        }
-    }
 }
 
 /// The first row of the partition, if it has one: what any node that serves the partition answers at once.
 pub(crate) fn append_probe(out: &mut Vec<u8>, header: FrameHeader, partition: PartitionId) {
     let scan = Scan {
         partition,
+        context: 0,
+        keep_context: false,
         start: b"",
-        stop: b"",
         start_inclusive: true,
+        stop: b"",
+        reverse: false,
+        sort_keys: SortKeys::ALL,
+        hash_key_filter: Filter::ALL,
+        sort_key_filter: Filter::ALL,
         no_value: true,
         count_only: false,
         rows_max: 1,
@@ -263,23 +316,29 @@ struct Attempts {
     deadline: Instant,
     made: u32,
     leaps_left: u32,
+    /// The meta service has said that the table is there.
+    table_confirmed: bool,
     backoff: Backoff,
 }
 
 impl Attempts {
     fn new(deadline: Instant) -> Attempts {
-        Attempts { deadline, made: 0, leaps_left: LEAPS_MAX, backoff: Backoff::new(deadline) }
+        let backoff = Backoff::new(deadline);
+        Attempts { deadline, made: 0, leaps_left: LEAPS_MAX, table_confirmed: false, backoff }
     }
 }
 
 fn partition_of(target: Target, route: &Route) -> Result<u32, Error> {
+    let name = &route.table.name;
+    if target.table.is_some_and(|table| table != route.table.table) {
+        return Err(Error::NoSuchTable(format!("the table that was {name:?} when the read began is gone")));
+    }
     let count = route.table.partition_count;
-    match target {
-        Target::Hash(hash) => Ok((hash % u64::from(count)) as u32),
-        Target::Index(index) if index < count => Ok(index),
-        Target::Index(index) => Err(Error::InvalidArgument(format!(
-            "table {:?} has {count} partitions, there is no partition {index}",
-            route.table.name
-        ))),
+    match target.position {
+        Position::Hash(hash) => Ok((hash % u64::from(count)) as u32),
+        Position::Index(index) if index < count => Ok(index),
+        Position::Index(index) => {
+            Err(Error::InvalidArgument(format!("table {name:?} has {count} partitions, there is no partition {index}")))
+        }
     }
 }

@@ -11,7 +11,8 @@ pub enum Error {
     /// was sent.
     #[error("{0}")]
     InvalidArgument(String),
-    /// There is no table of this name.
+    /// There is no table of this name, or it was dropped; the text is the server's. The client asks again with the next
+    /// operation, so it finds a table that was recalled, or made anew under the name.
     #[error("{0}")]
     NoSuchTable(String),
     /// A table of this name exists with other properties.
@@ -26,7 +27,12 @@ pub enum Error {
     /// happen twice can.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
-    /// The server refused for a reason that trying again does not remove.
+    /// The table was made or recalled, and does not serve everywhere yet: it was waited for as long as was asked. The
+    /// text says what is in the way.
+    #[error("{0}")]
+    NotServing(String),
+    /// The server refused for a reason that trying again does not remove. Among the kinds: [`Status::Denied`] if the
+    /// table was told to refuse such requests, [`Status::NotDropped`] for a recall of what is not held.
     #[error("{message}")]
     Refused {
         /// The kind of refusal.
@@ -46,7 +52,7 @@ impl Error {
     /// What to do next: try again ([`Advice::Retry`]), find out whether it happened ([`Advice::Unknown`]), or give up.
     pub fn advice(&self) -> Advice {
         match self {
-            Error::Timeout(_) => Advice::Retry,
+            Error::Timeout(_) | Error::NotServing(_) => Advice::Retry,
             Error::Unknown(_) => Advice::Unknown,
             Error::InvalidArgument(_)
             | Error::NoSuchTable(_)
@@ -65,6 +71,7 @@ impl Error {
             Error::TableExists(_) => "table_exists",
             Error::Timeout(_) => "timeout",
             Error::Unknown(_) => "unknown",
+            Error::NotServing(_) => "not_serving",
             Error::Refused { .. } => "refused",
             Error::Protocol(_) => "protocol",
             Error::Setup(_) => "setup",
@@ -84,6 +91,11 @@ impl Error {
 
     pub(crate) fn protocol(error: impl std::fmt::Display) -> Error {
         Error::Protocol(error.to_string())
+    }
+
+    /// A write was answered as done, and what came of it cannot be read.
+    pub(crate) fn unreadable_write(error: impl std::fmt::Display) -> Error {
+        Error::Unknown(format!("the server's answer cannot be understood: {error}"))
     }
 
     pub(crate) fn invalid(error: impl std::fmt::Display) -> Error {
@@ -107,6 +119,7 @@ mod tests {
     #[test]
     fn advice_never_tells_to_repeat_an_unknown_write() {
         assert_eq!(Error::Unknown(String::new()).advice(), Advice::Unknown);
+        assert_eq!(Error::unreadable_write("no").advice(), Advice::Unknown);
         assert_eq!(Error::Timeout(String::new()).advice(), Advice::Retry);
         assert_eq!(Error::from_status(Status::OutcomeUnknown, String::new()).advice(), Advice::Unknown);
         for status in [Status::Forbidden, Status::NoSuchTable, Status::TooLarge, Status::Internal] {

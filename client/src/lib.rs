@@ -29,15 +29,19 @@
 //!
 //! The library runs on tokio. It must never depend on RocksDB, glommio or any server package.
 //!
-//! Code map: `table`, `multi_get`, `scan` and `batch` are the operations on rows, `admin` those of operators;
-//! `dispatch` sends one request to one partition by the rule in `retry`; `route` knows where partitions are, `refresh`
-//! when to ask again; `meta` and `nodes` hold the channels.
+//! Code map: `table`, `update`, `multi_get`, `many`, `batch` and `scan` are the operations on rows, `keys` says which keys
+//! they mean; `tables`, `environment` and `admin` are those of operators; `dispatch` sends one request to one partition by
+//! the rule in `retry`; `route` knows where partitions are, `refresh` when to ask again; `meta` and `nodes` hold the
+//! channels.
 
 mod admin;
 mod batch;
 mod client;
 mod dispatch;
+mod environment;
 mod error;
+mod keys;
+mod many;
 mod meta;
 mod multi_get;
 mod nodes;
@@ -48,18 +52,28 @@ mod route;
 mod rows;
 mod scan;
 mod table;
+mod tables;
 pub mod tls;
+mod update;
 
-pub use admin::{Forced, TableSpec};
+pub use admin::{CopyReport, Forced};
 pub use batch::{WriteBatch, expiry_from_now, now_seconds, row_bytes, write_overhead_bytes};
 pub use client::Client;
+pub use environment::EnvironmentChange;
 pub use error::Error;
-pub use multi_get::{RangeOptions, RangeRows, SortKeyRange};
+pub use keys::{HashKeyRange, KeyFilter, SortKeyRange};
+pub use multi_get::{RangeOptions, RangeRows};
 pub use options::{ATTEMPT_TIMEOUT, ClientOptions, META_TIMEOUT, OPERATION_TIMEOUT};
 pub use pegasus_wire::messages::control::{
-    ClusterReply, Diagnosis, NodeSummary, PartitionDiagnosis, TableReply, TableSummary,
+    ClusterReply, Diagnosis, EnvironmentEntry, NodeSummary, PartitionDiagnosis, TableDescription, TableReply,
+    TableState, TableSummary,
 };
-pub use pegasus_wire::{Advice, Ballot, Configuration, Durability, NodeId, PartitionId, Status, TableProperties};
+pub use pegasus_wire::messages::data::{Check, CompactionState, CopyReply};
+pub use pegasus_wire::{
+    Advice, Ballot, Configuration, Durability, NodeId, NodeInfo, PartitionId, Status, TableId, TableProperties,
+};
 pub use rows::{Row, ScanRow, Ttl};
-pub use scan::{ScanOptions, Scanner};
+pub use scan::{ScanOptions, Scanner, SortedScanner};
 pub use table::Table;
+pub use tables::{DropOptions, TableSpec};
+pub use update::{CheckAndSet, CheckOutcome, CompareExchange, RowCheck, TtlChange};

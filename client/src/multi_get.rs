@@ -8,51 +8,33 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pegasus_wire::key::{check_hash_key, check_sort_key};
-use pegasus_wire::limits::READ_ROWS_MAX;
-use pegasus_wire::messages::data::{MultiGet, SortKey};
-use pegasus_wire::{FrameBuilder, MessageKind, partition_hash};
+use pegasus_wire::limits::{READ_BYTES_TARGET, READ_ROWS_MAX};
+use pegasus_wire::messages::data::{Filter, MultiGet, SortKey, SortKeys};
+use pegasus_wire::{FrameBuilder, MessageKind};
 
 use crate::dispatch::Target;
 use crate::error::Error;
+use crate::keys::{KeyFilter, SortKeyRange};
 use crate::retry::Effect;
 use crate::rows::{Page, Row, read_page};
 use crate::table::Table;
-
-/// A range of sort keys. The default is all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SortKeyRange {
-    /// First sort key; empty means from the beginning.
-    pub start: Vec<u8>,
-    /// Whether `start` itself belongs to the range. Default true.
-    pub start_inclusive: bool,
-    /// Last sort key; empty means to the end.
-    pub stop: Vec<u8>,
-    /// Whether `stop` itself belongs to the range. Default false.
-    pub stop_inclusive: bool,
-}
-
-impl Default for SortKeyRange {
-    fn default() -> SortKeyRange {
-        SortKeyRange { start: Vec::new(), start_inclusive: true, stop: Vec::new(), stop_inclusive: false }
-    }
-}
-
-impl SortKeyRange {
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        check_sort_key(&self.start).map_err(Error::invalid)?;
-        check_sort_key(&self.stop).map_err(Error::invalid)
-    }
-}
 
 /// What [`Table::multi_get_range`] reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeOptions {
     /// Which sort keys.
     pub range: SortKeyRange,
+    /// Which of them.
+    pub filter: KeyFilter,
+    /// Collect from the end of the range: of a read that `rows_max` or `bytes_max` ends, the last rows are answered.
+    /// They come in ascending order all the same.
+    pub reverse: bool,
     /// Leave the values out.
     pub no_value: bool,
     /// Most rows wanted; 0 means all.
     pub rows_max: usize,
+    /// Ends the read once sort keys and values have this many bytes, the row that reaches it included; 0 means never.
+    pub bytes_max: usize,
 }
 
 /// Rows of a range.
@@ -60,19 +42,25 @@ pub struct RangeOptions {
 pub struct RangeRows {
     /// The rows, ascending by sort key.
     pub rows: Vec<Row>,
-    /// False if `rows_max` ended the read before the range did. To read on, begin after the last row, exclusive.
+    /// False if `rows_max` or `bytes_max` ended the read before the range did. There need not be more rows. To read on,
+    /// begin after the last row, exclusive; with `reverse`, end before the first one.
     pub complete: bool,
 }
 
 impl Table {
-    /// Rows of one hash key by their sort keys, in the order asked; those that do not exist are left out. At most 3000
-    /// keys; one named twice is answered once.
+    /// Rows of one hash key by their sort keys, in the order asked; those that do not exist are left out.
+    ///
+    /// Limits: at most 3000 keys (`read_rows_max`); one named twice is answered once. The rows of an answer above 1 MiB
+    /// are not all of one moment.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for keys over a limit, or none; [`Error::Timeout`]. All of [`Table`] apply.
     ///
     /// ```no_run
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
-    /// for row in table.multi_get("user:1", &["name", "mail"]).await? {
-    ///     println!("{:?} = {:?}", row.sort_key, row.value);
-    /// }
+    /// table.multi_set("user:1", &[("name", "Ada"), ("mail", "ada@example.org")]).await?;
+    /// let rows = table.multi_get("user:1", &["mail", "phone", "name"]).await?;
+    /// assert_eq!(rows.len(), 2);
+    /// assert_eq!((&rows[0].sort_key[..], &rows[0].value[..]), (&b"mail"[..], &b"ada@example.org"[..]));
     /// # Ok(())
     /// # }
     /// ```
@@ -84,6 +72,16 @@ impl Table {
     }
 
     /// Which of the sort keys exist, in the order asked. Like [`Table::multi_get`] without the values.
+    ///
+    /// ```no_run
+    /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
+    /// table.set("user:1", "name", "Ada").await?;
+    /// let found = table.multi_exist("user:1", &["phone", "name"]).await?;
+    /// assert_eq!(found.len(), 1);
+    /// assert_eq!(found[0].sort_key, "name");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn multi_exist<K>(&self, hash_key: impl AsRef<[u8]>, sort_keys: &[K]) -> Result<Vec<Row>, Error>
     where
         K: AsRef<[u8]>,
@@ -91,7 +89,31 @@ impl Table {
         self.multi_get_keys(hash_key, sort_keys, true).await
     }
 
-    /// Rows of one hash key by a range of sort keys, ascending.
+    /// Rows of one hash key by a range of sort keys, ascending, as far as the options let it go. An empty or reversed
+    /// range has no rows.
+    ///
+    /// All rows are held in memory: for more than some megabytes use [`Table::hash_scan`]. An answer above 3000 rows or
+    /// 1 MiB is read in pieces, within the one deadline, and not all of one moment.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for keys and patterns over a limit; [`Error::Timeout`]. All of [`Table`]
+    /// apply.
+    ///
+    /// ```no_run
+    /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
+    /// use pegasus_client::{KeyFilter, RangeOptions, SortKeyRange};
+    ///
+    /// table.multi_set("log", &[("05-01 a", "1"), ("05-02 b", "2"), ("05-02 c", "3"), ("06-01 d", "4")]).await?;
+    /// let may = SortKeyRange { start: "05".into(), stop: "06".into(), ..SortKeyRange::default() };
+    /// let options = RangeOptions { range: may, reverse: true, rows_max: 2, ..RangeOptions::default() };
+    /// let last = table.multi_get_range("log", &options).await?;
+    /// assert_eq!((&last.rows[0].value[..], &last.rows[1].value[..]), (&b"2"[..], &b"3"[..]));
+    /// assert!(!last.complete);
+    ///
+    /// let options = RangeOptions { filter: KeyFilter::Anywhere("-01".into()), ..RangeOptions::default() };
+    /// assert_eq!(table.multi_get_range("log", &options).await?.rows.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn multi_get_range(
         &self,
         hash_key: impl AsRef<[u8]>,
@@ -100,29 +122,40 @@ impl Table {
         let hash_key = hash_key.as_ref();
         check_hash_key(hash_key).map_err(Error::invalid)?;
         options.range.validate()?;
-        let mut start = Bytes::copy_from_slice(&options.range.start);
-        let mut start_inclusive = options.range.start_inclusive;
-        let deadline = self.deadline();
-        let mut rows = Vec::new();
-        loop {
-            let wanted = options.rows_max.saturating_sub(rows.len()).min(READ_ROWS_MAX);
-            let request = RangeRequest {
-                start: &start,
-                start_inclusive,
-                rows_max: if options.rows_max == 0 { 0 } else { wanted as u32 },
-                options,
-            };
-            let page = self.range_page(hash_key, &request, deadline).await?;
-            rows.extend(page.rows);
-            let Some(resume_after) = page.resume_after else {
-                return Ok(RangeRows { rows, complete: true });
-            };
-            if options.rows_max > 0 && rows.len() >= options.rows_max {
-                return Ok(RangeRows { rows, complete: false });
-            }
-            check_progress(&start, start_inclusive, &resume_after)?;
-            (start, start_inclusive) = (resume_after, false);
+        options.filter.validate()?;
+        let mut read = RangeRead::new(options);
+        if options.range.as_wire().is_empty() {
+            return Ok(read.ended(true));
         }
+        let deadline = self.deadline();
+        let target = self.core.bind(Target::hash_key(hash_key), deadline).await?;
+        loop {
+            let page = self.range_page(hash_key, target, &read, deadline).await?;
+            if let Some(complete) = read.take(page)? {
+                return Ok(read.ended(complete));
+            }
+        }
+    }
+
+    /// The sort keys of one hash key in a range, ascending, all of them.
+    ///
+    /// Like [`Table::multi_get_range`] without values and limits, whose errors it has.
+    ///
+    /// ```no_run
+    /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
+    /// table.multi_set("user:1", &[("name", "Ada"), ("mail", "ada@example.org")]).await?;
+    /// assert_eq!(table.multi_get_sort_keys("user:1", &Default::default()).await?, ["mail", "name"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn multi_get_sort_keys(
+        &self,
+        hash_key: impl AsRef<[u8]>,
+        range: &SortKeyRange,
+    ) -> Result<Vec<Bytes>, Error> {
+        let options = RangeOptions { range: range.clone(), no_value: true, ..RangeOptions::default() };
+        let rows = self.multi_get_range(hash_key, &options).await?.rows;
+        Ok(rows.into_iter().map(|row| row.sort_key).collect())
     }
 
     async fn multi_get_keys<K>(
@@ -140,8 +173,9 @@ impl Table {
         let mut remaining: &[SortKey<'_>] = &keys;
         let mut rows = Vec::with_capacity(keys.len());
         let deadline = self.deadline();
+        let target = self.core.bind(Target::hash_key(hash_key), deadline).await?;
         while !remaining.is_empty() {
-            let page = self.keys_page(hash_key, remaining, no_value, deadline).await?;
+            let page = self.keys_page(hash_key, target, remaining, no_value, deadline).await?;
             rows.extend(page.rows);
             let Some(resume_after) = page.resume_after else { break };
             let position = remaining.iter().position(|key| key.bytes == resume_after);
@@ -156,22 +190,22 @@ impl Table {
     async fn keys_page(
         &self,
         hash_key: &[u8],
+        target: Target,
         sort_keys: &[SortKey<'_>],
         no_value: bool,
         deadline: Instant,
     ) -> Result<Page, Error> {
-        let target = Target::Hash(partition_hash(hash_key, &[]));
         let kind = MessageKind::MULTI_GET;
         let call = self.core.call(target, kind, Effect::Read, deadline, |out, header, partition| {
             let request = MultiGet {
                 partition,
                 hash_key,
                 sort_keys,
-                start: b"",
-                stop: b"",
-                start_inclusive: true,
-                stop_inclusive: false,
+                range: SortKeys::ALL,
+                filter: Filter::ALL,
+                reverse: false,
                 no_value,
+                count_only: false,
                 rows_max: 0,
                 bytes_max: 0,
             };
@@ -180,21 +214,26 @@ impl Table {
         read_page(&call.await?)
     }
 
-    async fn range_page(&self, hash_key: &[u8], asked: &RangeRequest<'_>, deadline: Instant) -> Result<Page, Error> {
-        let target = Target::Hash(partition_hash(hash_key, &[]));
+    async fn range_page(
+        &self,
+        hash_key: &[u8],
+        target: Target,
+        read: &RangeRead<'_>,
+        deadline: Instant,
+    ) -> Result<Page, Error> {
         let kind = MessageKind::MULTI_GET;
         let call = self.core.call(target, kind, Effect::Read, deadline, |out, header, partition| {
             let request = MultiGet {
                 partition,
                 hash_key,
                 sort_keys: &[],
-                start: asked.start,
-                stop: &asked.options.range.stop,
-                start_inclusive: asked.start_inclusive,
-                stop_inclusive: asked.options.range.stop_inclusive,
-                no_value: asked.options.no_value,
-                rows_max: asked.rows_max,
-                bytes_max: 0,
+                range: read.rest(),
+                filter: read.options.filter.as_wire(),
+                reverse: read.options.reverse,
+                no_value: read.options.no_value,
+                count_only: false,
+                rows_max: left(read.options.rows_max, read.rows.len(), READ_ROWS_MAX),
+                bytes_max: left(read.options.bytes_max, read.bytes, READ_BYTES_TARGET),
             };
             FrameBuilder::append(out, header, &request, &[]);
         });
@@ -202,18 +241,92 @@ impl Table {
     }
 }
 
-/// One request of a range read.
-struct RangeRequest<'a> {
-    start: &'a [u8],
-    start_inclusive: bool,
-    rows_max: u32,
+/// How far a read of a range has come.
+struct RangeRead<'a> {
     options: &'a RangeOptions,
+    /// The ends of what is still to be read.
+    start: (Bytes, bool),
+    stop: (Bytes, bool),
+    /// In the order in which they were collected.
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl<'a> RangeRead<'a> {
+    fn new(options: &'a RangeOptions) -> RangeRead<'a> {
+        let SortKeyRange { start, start_inclusive, stop, stop_inclusive } = &options.range;
+        RangeRead {
+            options,
+            start: (Bytes::copy_from_slice(start), *start_inclusive),
+            stop: (Bytes::copy_from_slice(stop), *stop_inclusive),
+            rows: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn rest(&self) -> SortKeys<'_> {
+        let ((start, start_inclusive), (stop, stop_inclusive)) = (&self.start, &self.stop);
+        SortKeys { start, stop, start_inclusive: *start_inclusive, stop_inclusive: *stop_inclusive }
+    }
+
+    /// Takes the rows of an answer. `Some` if the read ends: whether it is complete.
+    fn take(&mut self, page: Page) -> Result<Option<bool>, Error> {
+        self.bytes += page.rows.iter().map(|row| row.sort_key.len() + row.value.len()).sum::<usize>();
+        if self.options.reverse {
+            self.rows.extend(page.rows.into_iter().rev());
+        } else {
+            self.rows.extend(page.rows);
+        }
+        let Some(resume_after) = page.resume_after else { return Ok(Some(true)) };
+        if is_reached(self.options.rows_max, self.rows.len()) || is_reached(self.options.bytes_max, self.bytes) {
+            return Ok(Some(false));
+        }
+        if self.options.reverse {
+            // No sort key is below the empty one; and as the end of a range it would mean that there is none.
+            if resume_after.is_empty() {
+                return Ok(Some(true));
+            }
+            check_reverse_progress(&self.stop.0, self.stop.1, &resume_after)?;
+            self.stop = (resume_after, false);
+        } else {
+            check_progress(&self.start.0, self.start.1, &resume_after)?;
+            self.start = (resume_after, false);
+        }
+        Ok(None)
+    }
+
+    fn ended(self, complete: bool) -> RangeRows {
+        let mut rows = self.rows;
+        if self.options.reverse {
+            rows.reverse();
+        }
+        RangeRows { rows, complete }
+    }
+}
+
+/// What is left of a limit, as a request says it: 0 for none.
+fn left(limit: usize, used: usize, at_once: usize) -> u32 {
+    if limit == 0 { 0 } else { limit.saturating_sub(used).clamp(1, at_once) as u32 }
+}
+
+fn is_reached(limit: usize, used: usize) -> bool {
+    limit > 0 && used >= limit
 }
 
 /// A server that names a place it has been asked to begin behind would keep a client asking for ever.
 pub(crate) fn check_progress(start: &[u8], start_inclusive: bool, resume_after: &[u8]) -> Result<(), Error> {
     let moved = if start_inclusive { resume_after >= start } else { resume_after > start };
-    if moved { Ok(()) } else { Err(Error::Protocol("the answer to a read does not move on".into())) }
+    if moved { Ok(()) } else { Err(no_progress()) }
+}
+
+/// The same for a read from the end; an empty `stop` is no end.
+pub(crate) fn check_reverse_progress(stop: &[u8], stop_inclusive: bool, resume_after: &[u8]) -> Result<(), Error> {
+    let moved = stop.is_empty() || if stop_inclusive { resume_after <= stop } else { resume_after < stop };
+    if moved { Ok(()) } else { Err(no_progress()) }
+}
+
+fn no_progress() -> Error {
+    Error::Protocol("the answer to a read does not move on".into())
 }
 
 /// The keys to ask for, checked, each once, in their order.
@@ -259,5 +372,41 @@ mod tests {
         assert!(check_progress(b"a", false, b"b").is_ok());
         assert!(check_progress(b"a", false, b"a").is_err());
         assert!(check_progress(b"b", true, b"a").is_err());
+        assert!(check_reverse_progress(b"b", true, b"b").is_ok());
+        assert!(check_reverse_progress(b"b", false, b"a").is_ok());
+        assert!(check_reverse_progress(b"", false, b"a").is_ok());
+        assert!(check_reverse_progress(b"b", false, b"b").is_err());
+        assert!(check_reverse_progress(b"b", true, b"c").is_err());
+    }
+
+    fn page(keys: &[&'static str], resume_after: Option<&'static str>) -> Page {
+        let row = |&key: &&'static str| Row { sort_key: key.into(), value: "vv".into(), expiry_seconds: 0 };
+        Page { rows: keys.iter().map(row).collect(), count: 0, resume_after: resume_after.map(Into::into), context: 0 }
+    }
+
+    #[test]
+    fn a_read_from_the_end_goes_down_to_the_empty_sort_key() {
+        let options = RangeOptions { reverse: true, ..RangeOptions::default() };
+        let mut read = RangeRead::new(&options);
+        assert_eq!(read.take(page(&["c", "d"], Some("c"))).expect("progress"), None);
+        assert_eq!((read.rest().stop, read.rest().stop_inclusive), (&b"c"[..], false));
+        assert_eq!(read.take(page(&["", "b"], Some(""))).expect("progress"), Some(true), "nothing is below");
+        let rows = read.ended(true).rows;
+        assert_eq!(rows.iter().map(|row| &row.sort_key[..]).collect::<Vec<_>>(), [&b""[..], b"b", b"c", b"d"]);
+    }
+
+    #[test]
+    fn limits_end_a_read_that_has_not_ended_by_itself() {
+        let options = RangeOptions { rows_max: 3, bytes_max: 9, ..RangeOptions::default() };
+        let mut read = RangeRead::new(&options);
+        assert_eq!(read.take(page(&["a", "b"], Some("b"))).expect("progress"), None);
+        assert_eq!((left(3, read.rows.len(), 3000), left(9, read.bytes, 3000)), (1, 3));
+        assert_eq!(read.take(page(&["c"], Some("c"))).expect("progress"), Some(false));
+        let mut read = RangeRead::new(&options);
+        assert_eq!(read.take(page(&["a", "b", "c"], None)).expect("progress"), Some(true), "all there is");
+        let options = RangeOptions { bytes_max: 4, ..RangeOptions::default() };
+        let mut read = RangeRead::new(&options);
+        assert_eq!(read.take(page(&["a", "b"], Some("x"))).expect("progress"), Some(false), "by bytes");
+        assert_eq!((left(0, 7, 3000), left(9000, 7, 3000), left(5, 9, 3000)), (0, 3000, 1));
     }
 }

@@ -139,6 +139,13 @@ impl NodeChannel {
         outcome
     }
 
+    /// See [`Reconnecting::notify`].
+    pub(crate) fn notify(&self, kind: MessageKind, build: impl FnOnce(&mut Vec<u8>, FrameHeader)) {
+        if !self.channel.notify(kind, build) {
+            tracing::debug!(address = %self.address(), %kind, "not sent, which does no harm");
+        }
+    }
+
     /// Resolves when partitions have moved from here, after this call, whenever it is polled.
     pub(crate) fn departure(&self) -> Notified<'_> {
         self.departures.notified()

@@ -5,6 +5,8 @@
 //! - a route has exactly `partition_count` partitions, and at least one
 //! - a partition's entry is never replaced by one of a lower ballot: a meta server that lags cannot turn clients back
 //! - a question that fails leaves the route as it is; only the answer that there is no such table removes it
+//! - a route that is known belongs to one table, whatever its name is by now: another table that gets the name takes
+//!   its place only once the table is gone
 //! - versions rise with every change, also when the route is forgotten, so a caller can tell whether it has changed
 //!   since it looked
 
@@ -14,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use pegasus_wire::messages::control::{QueryTable, TableReply};
-use pegasus_wire::{Ballot, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId, TableProperties};
+use pegasus_wire::messages::control::{ListTables, QueryTable, TableList, TableReply, TableState};
+use pegasus_wire::{Ballot, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId, TableId, TableProperties};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -112,7 +114,7 @@ impl RouteCache {
         }
     }
 
-    /// The name of the table.
+    /// The name by which the table was opened. It may have another one by now.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -144,15 +146,15 @@ impl RouteCache {
         let Ok(_gate) = gate.await else {
             return Err(Error::Timeout(format!("the route of table {:?} is being asked for", self.name)));
         };
-        if let Some(route) = self.cached().filter(|route| route.version > seen) {
-            return Ok(route);
+        let known = self.cached();
+        if seen > 0 && self.version() > seen {
+            return known.ok_or_else(|| Error::NoSuchTable(format!("there is no table {:?}", self.name)));
         }
-        let question = QueryTable { name: self.name.clone() };
-        let answer = meta.call(MessageKind::QUERY_TABLE, Effect::Read, deadline, |out, header| {
-            FrameBuilder::append(out, header, &question, &[]);
-        });
-        match answer.await {
-            Ok(frame) => self.learn(nodes, &frame.decode().map_err(Error::protocol)?),
+        if let Some(route) = known.as_ref().filter(|route| route.version > seen) {
+            return Ok(route.clone());
+        }
+        match self.ask(meta, known.as_deref(), deadline).await {
+            Ok(reply) => self.learn(nodes, &reply),
             Err(error) => {
                 if matches!(error, Error::NoSuchTable(_)) {
                     self.forget();
@@ -162,7 +164,25 @@ impl RouteCache {
         }
     }
 
-    fn learn(&self, nodes: &Nodes, reply: &TableReply) -> Result<Arc<Route>, Error> {
+    /// Asks for the table that is known, or for the one of the name if that is gone.
+    async fn ask(&self, meta: &MetaService, known: Option<&Route>, deadline: Instant) -> Result<TableReply, Error> {
+        let Some(known) = known.map(|route| &route.table) else { return query(meta, &self.name, deadline).await };
+        let answer = query(meta, &known.name, deadline).await;
+        match &answer {
+            Ok(reply) if reply.table.table == known.table => return answer,
+            // Its name means another table by now, or none: was it renamed?
+            Ok(_) | Err(Error::NoSuchTable(_)) => {}
+            Err(_) => return answer,
+        }
+        match name_now(meta, known.table, deadline).await? {
+            Some(name) => query(meta, &name, deadline).await,
+            None if known.name == self.name => answer,
+            None => query(meta, &self.name, deadline).await,
+        }
+    }
+
+    /// Takes what the meta service says of the table.
+    pub(crate) fn learn(&self, nodes: &Nodes, reply: &TableReply) -> Result<Arc<Route>, Error> {
         self.install(nodes, |old| {
             let known = old.filter(|old| old.table.table == reply.table.table);
             let places = merge(known.map_or(&[], |old| &old.places), reply)?;
@@ -218,6 +238,22 @@ impl RouteCache {
     }
 }
 
+async fn query(meta: &MetaService, name: &str, deadline: Instant) -> Result<TableReply, Error> {
+    let question = QueryTable { name: name.to_owned() };
+    let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &question, &[]);
+    let frame = meta.call(MessageKind::QUERY_TABLE, Effect::Read, deadline, build).await?;
+    frame.decode().map_err(Error::protocol)
+}
+
+/// The name that a table has, if it serves.
+async fn name_now(meta: &MetaService, table: TableId, deadline: Instant) -> Result<Option<String>, Error> {
+    let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &ListTables, &[]);
+    let frame = meta.call(MessageKind::LIST_TABLES, Effect::Read, deadline, build).await?;
+    let tables = frame.decode::<TableList>().map_err(Error::protocol)?.tables;
+    let serves = tables.into_iter().filter(|description| description.state == TableState::Available);
+    Ok(serves.map(|description| description.properties).find(|known| known.table == table).map(|known| known.name))
+}
+
 /// The places a meta server names, except where a higher ballot is known already.
 fn merge(known: &[Place], reply: &TableReply) -> Result<Vec<Place>, Error> {
     let count = reply.table.partition_count as usize;
@@ -264,6 +300,7 @@ mod tests {
                 replica_count: 3,
                 durability: Durability::Synced,
             },
+            environment: vec![],
             partitions: vec![
                 Configuration { ballot: Ballot(ballot), primary: Some(NodeId(primary)), secondaries: vec![] },
                 Configuration::default(),

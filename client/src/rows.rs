@@ -57,6 +57,8 @@ pub(crate) struct Page {
     pub(crate) count: u64,
     /// Where to continue; `None` when all was read.
     pub(crate) resume_after: Option<Bytes>,
+    /// The context that the rows are of; 0 for none.
+    pub(crate) context: u64,
 }
 
 /// Reads an answer that carries rows.
@@ -68,7 +70,8 @@ pub(crate) fn read_page(frame: &Frame) -> Result<Page, Error> {
         expiry_seconds: row.expiry_seconds.to_native(),
     };
     let resume_after = if body.complete { None } else { Some(frame.body.slice_ref(&body.resume_after)) };
-    Ok(Page { rows: body.rows.iter().map(row).collect(), count: body.count.to_native(), resume_after })
+    let rows = body.rows.iter().map(row).collect();
+    Ok(Page { rows, count: body.count.to_native(), resume_after, context: body.context.to_native() })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use pegasus_wire::limits::REQUESTS_PER_STREAM_MAX;
+use pegasus_wire::limits::{OUTBOX_BYTES_MAX, REQUESTS_PER_STREAM_MAX};
 use pegasus_wire::{Frame, FrameHeader, MessageKind};
 
 use crate::calls::Calls;
@@ -93,6 +93,15 @@ impl Channel {
             Err(_) => return Err(CallError::NotSent { reason: call.shared.reason() }),
         }
         poll_fn(|context| call.poll(context)).await
+    }
+
+    /// Sends a message that is not answered, if that can be done at once. False if it was not sent: the channel has
+    /// ended, or too much is queued already. That it was sent does not mean that it arrives.
+    ///
+    /// `build` appends exactly one frame with the header it is given.
+    pub fn notify(&self, kind: MessageKind, build: impl FnOnce(&mut Vec<u8>, FrameHeader)) -> bool {
+        let room = !self.is_closed() && self.handle.outbox.queued_bytes() < OUTBOX_BYTES_MAX;
+        room && self.handle.outbox.push(|out| build(out, FrameHeader::request(kind, 0, 0))).is_ok()
     }
 
     /// True once no call can succeed any more.

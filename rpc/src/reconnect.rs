@@ -114,6 +114,15 @@ impl Reconnecting {
         channel.call(kind, deadline, build).await
     }
 
+    /// Like [`Channel::notify`], if a connection is up; none is made for it.
+    pub fn notify(&self, kind: MessageKind, build: impl FnOnce(&mut Vec<u8>, FrameHeader)) -> bool {
+        let channel = match &self.inner.lock().link {
+            Link::Up { channel, .. } => channel.clone(),
+            Link::Idle { .. } | Link::Connecting => return false,
+        };
+        channel.notify(kind, build)
+    }
+
     /// The connection itself, for streams other than calls.
     pub async fn connection(&self, deadline: Instant) -> Result<Connection, RpcError> {
         let start = self.now();

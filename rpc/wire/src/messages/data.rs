@@ -172,7 +172,7 @@ pub struct Rows<'a> {
     /// Where to continue when not complete: the last key looked at (sort key or stored key), exclusive.
     #[rkyv(with = InlineAsBox)]
     pub resume_after: &'a [u8],
-    /// The context to continue with; 0 for none.
+    /// The context that the rows are of, and to continue with when not complete; 0 for none.
     pub context: u64,
 }
 
