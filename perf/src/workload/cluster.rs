@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use pegasus_client::{Client, ClientOptions, Error, Table, TableSpec};
+use pegasus_client::{Client, ClientOptions, Error, Table, TableSpec, TableState};
 use pegasus_wire::Durability;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
@@ -77,7 +77,8 @@ impl Cluster {
     async fn ensure_table(&self, name: &str, durability: Durability, options: &TableOptions) -> Result<(), Failure> {
         let client = &self.clients[0];
         let tables = client.list_tables().await.map_err(Failure::at("list the tables"))?;
-        if let Some(table) = tables.iter().find(|table| table.name == name) {
+        let serving = tables.iter().filter(|table| table.state == TableState::Available);
+        if let Some(table) = serving.map(|table| &table.properties).find(|table| table.name == name) {
             if table.durability == durability {
                 return Ok(());
             }
@@ -92,6 +93,7 @@ impl Cluster {
             replica_count: options.replicas,
             durability,
             if_not_exists: true,
+            wait: None,
         };
         client.create_table(&spec).await.map(|_| ()).map_err(Failure::at(format!("make table {name}")))
     }

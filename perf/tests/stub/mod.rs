@@ -13,7 +13,9 @@ use bytes::Bytes;
 use pegasus_rpc::{
     Alpn, Authority, Connection, Endpoint, EndpointOptions, FrameReader, Identity, Outbox, Role, Runtime,
 };
-use pegasus_wire::messages::control::{ClusterReply, CreateTable, QueryTable, TableList, TableReply};
+use pegasus_wire::messages::control::{
+    ClusterReply, CreateTable, QueryTable, TableDescription, TableList, TableReply, TableState,
+};
 use pegasus_wire::messages::data::{ArchivedGet, ArchivedRowOperation, ArchivedWrite, GetReply, Rows, WriteReply};
 use pegasus_wire::{
     Ballot, ClusterId, Configuration, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo, Status,
@@ -166,7 +168,12 @@ fn answer(out: &mut Vec<u8>, frame: &Frame, node: SocketAddr, state: &mut State)
             FrameBuilder::append(out, ok, &reply, &[]);
         }
         MessageKind::LIST_TABLES => {
-            FrameBuilder::append(out, ok, &TableList { tables: state.tables.clone() }, &[]);
+            let describe = |properties: &TableProperties| TableDescription {
+                properties: properties.clone(),
+                environment: vec![],
+                state: TableState::Available,
+            };
+            FrameBuilder::append(out, ok, &TableList { tables: state.tables.iter().map(describe).collect() }, &[]);
         }
         MessageKind::CREATE_TABLE => {
             let asked: CreateTable = frame.decode().unwrap();
@@ -186,7 +193,8 @@ fn answer(out: &mut Vec<u8>, frame: &Frame, node: SocketAddr, state: &mut State)
             FrameBuilder::append(out, ok, &route(table.clone(), node), &[]);
         }
         MessageKind::SCAN => {
-            FrameBuilder::append(out, ok, &Rows { rows: &[], count: 0, complete: true, resume_after: b"" }, &[]);
+            let nothing = Rows { rows: &[], count: 0, complete: true, resume_after: b"", context: 0 };
+            FrameBuilder::append(out, ok, &nothing, &[]);
         }
         MessageKind::GET => {
             let get = frame.body::<ArchivedGet<'_>>().unwrap();
@@ -207,6 +215,7 @@ fn answer(out: &mut Vec<u8>, frame: &Frame, node: SocketAddr, state: &mut State)
                     ArchivedRowOperation::Delete { .. } => {
                         state.rows.remove(&write.hash_key[..]);
                     }
+                    ArchivedRowOperation::DeleteRange { .. } => panic!("a measurement deletes no ranges"),
                 }
             }
             FrameBuilder::append(out, ok, &WriteReply { decree: Decree(1) }, &[]);
@@ -220,5 +229,5 @@ fn route(table: TableProperties, address: SocketAddr) -> TableReply {
     let configuration = Configuration { ballot: Ballot(2), primary: Some(NodeId(1)), secondaries: vec![] };
     let partitions = vec![configuration; table.partition_count as usize];
     let node = NodeInfo { node: NodeId(1), address, admin_address: address, cores: 1, alive: true };
-    TableReply { table, partitions, nodes: vec![node] }
+    TableReply { table, environment: vec![], partitions, nodes: vec![node] }
 }
