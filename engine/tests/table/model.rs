@@ -1,15 +1,14 @@
 //! A random history against an ordered map: applies, flushes, compactions, restarts and crashes.
 
-use std::collections::BTreeMap;
-
-use pegasus_engine::table::{OpenMode, ScanRequest, Table, hash_key_range};
+use pegasus_engine::table::{OpenMode, Table, TableSnapshot};
 use pegasus_wire::expiry::is_expired;
-use pegasus_wire::key::{decode, encode};
-use pegasus_wire::messages::data::RowOperation;
+use pegasus_wire::key::encode;
+use pegasus_wire::messages::data::{RowOperation, SortKeys};
 use pegasus_wire::{Decree, Mutation};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::query::*;
 use crate::support::*;
 
 /// What one mutation does, in terms of the model.
@@ -17,6 +16,7 @@ use crate::support::*;
 enum Change {
     Put { sort_key: Vec<u8>, value: Vec<u8>, expiry: u32 },
     Delete { sort_key: Vec<u8> },
+    DeleteRange { start: Vec<u8>, start_inclusive: bool, stop: Vec<u8>, stop_inclusive: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -34,9 +34,15 @@ enum Step {
         after: u32,
         slice: usize,
     },
+    /// Compare what a scan finds, now and in the oldest snapshot.
+    Query {
+        query: Query,
+        after: u32,
+        slice: usize,
+    },
+    /// Remember this moment; of three the oldest is forgotten.
+    Snapshot,
 }
-
-type Rows = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
 
 struct Harness {
     root: tempfile::TempDir,
@@ -45,6 +51,8 @@ struct Harness {
     /// All mutations since the beginning: what the mutation log would hold.
     log: Vec<Mutation>,
     rows: Rows,
+    /// Moments, each with the rows there were. Of the table that is open.
+    snapshots: Vec<(TableSnapshot, Rows)>,
     /// Far enough ahead that compaction drops nothing.
     base: u32,
 }
@@ -54,7 +62,8 @@ impl Harness {
         let root = tempfile::tempdir().unwrap();
         let table = create(&root.path().join("0"));
         let base = system_now_seconds() + 10_000;
-        Harness { root, generation: 0, table: Some(table), log: Vec::new(), rows: Rows::new(), base }
+        let (log, rows, snapshots) = (Vec::new(), Rows::new(), Vec::new());
+        Harness { root, generation: 0, table: Some(table), log, rows, snapshots, base }
     }
 
     fn table(&self) -> &Table {
@@ -67,6 +76,7 @@ impl Harness {
             Step::Flush => assert_eq!(self.table().flush().unwrap().0, self.log.len() as u64),
             Step::Compact => self.table().compact(),
             Step::Restart => {
+                self.snapshots.clear();
                 self.table = None;
                 self.table = Some(reopen(&self.directory()));
                 assert_eq!(self.table().applied().0, self.log.len() as u64, "closing flushes");
@@ -74,6 +84,19 @@ impl Harness {
             }
             Step::Crash => self.crash(),
             Step::Check { after, slice } => self.check(self.base + after, *slice),
+            Step::Query { query, after, slice } => {
+                let now = self.base + after;
+                query.check(self.table(), &self.rows, now, *slice);
+                if let Some((snapshot, rows)) = self.snapshots.first() {
+                    query.check(snapshot, rows, now, *slice);
+                }
+            }
+            Step::Snapshot => {
+                self.snapshots.push((self.table().snapshot(), self.rows.clone()));
+                if self.snapshots.len() == 3 {
+                    self.snapshots.remove(0);
+                }
+            }
         }
     }
 
@@ -90,15 +113,13 @@ impl Harness {
                 true => empty(decree),
                 false => mutation(decree, payload(PARTITION, hash_key, &operations)),
             };
-            for change in changes {
-                match change {
-                    Change::Put { sort_key, value, expiry } => {
-                        let expiry = if *expiry == 0 { 0 } else { self.base + expiry };
-                        self.rows.insert(encode(hash_key, sort_key), (value.clone(), expiry));
+            for operation in &operations {
+                match operation {
+                    RowOperation::Put { sort_key, value, expiry_seconds } => {
+                        self.rows.insert(encode(hash_key, sort_key), (value.to_vec(), *expiry_seconds));
                     }
-                    Change::Delete { sort_key } => {
-                        self.rows.remove(&encode(hash_key, sort_key));
-                    }
+                    RowOperation::Delete { sort_key } => drop(self.rows.remove(&encode(hash_key, sort_key))),
+                    RowOperation::DeleteRange { range } => delete_range(&mut self.rows, hash_key, range),
                 }
             }
             self.log.push(mutation);
@@ -118,10 +139,14 @@ impl Harness {
                 RowOperation::Put { sort_key, value, expiry_seconds }
             }
             Change::Delete { sort_key } => RowOperation::Delete { sort_key },
+            Change::DeleteRange { start, start_inclusive, stop, stop_inclusive } => RowOperation::DeleteRange {
+                range: SortKeys { start, stop, start_inclusive: *start_inclusive, stop_inclusive: *stop_inclusive },
+            },
         }
     }
 
     fn crash(&mut self) {
+        self.snapshots.clear();
         let flushed = self.table().read_flushed().unwrap();
         let before = self.directory();
         self.generation += 1;
@@ -134,46 +159,15 @@ impl Harness {
         std::fs::remove_dir_all(before).unwrap();
     }
 
-    fn live(&self, now: u32) -> Vec<(Vec<u8>, Vec<u8>, u32)> {
-        let live = self.rows.iter().filter(|(_, (_, expiry))| !is_expired(*expiry, now));
-        live.map(|(key, (value, expiry))| (key.clone(), value.clone(), *expiry)).collect()
-    }
-
     fn check(&self, now: u32, slice: usize) {
-        let expected = self.live(now);
-        assert_eq!(self.scan_in_slices(everything(now), slice), expected);
-        let count = scan(self.table(), &ScanRequest { count_only: true, ..everything(now) });
-        assert_eq!((count.count as usize, count.complete, count.rows.len()), (expected.len(), true, 0));
+        Query::everything().check(self.table(), &self.rows, now, slice);
         for (hash_key, sort_key) in self.all_keys() {
             let model = self.rows.get(&encode(&hash_key, &sort_key)).filter(|(_, expiry)| !is_expired(*expiry, now));
             let found = get(self.table(), &hash_key, &sort_key, now);
             assert_eq!(found.as_deref(), model.map(|(value, _)| &value[..]));
         }
-        for hash_key in hash_keys() {
-            let (start, stop) = hash_key_range(&hash_key, b"b", b"", false);
-            let request = ScanRequest { start: &start, stop: &stop, ..everything(now) };
-            let inside = |key: &[u8]| matches!(decode(key), Ok((hash, sort)) if hash == hash_key && sort >= &b"b"[..]);
-            let expected: Vec<_> = expected.iter().filter(|(key, ..)| inside(key)).cloned().collect();
-            assert_eq!(self.scan_in_slices(request, slice), expected);
-        }
-    }
-
-    fn scan_in_slices(&self, request: ScanRequest<'_>, slice: usize) -> Vec<(Vec<u8>, Vec<u8>, u32)> {
-        let mut rows = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut part = ScanRequest { rows_max: slice, iterations_max: slice + 1, ..request };
-            if let Some(after) = &after {
-                part.start = after;
-                part.start_inclusive = false;
-            }
-            let outcome = scan(self.table(), &part);
-            rows.extend(outcome.rows.iter().map(|row| (row.key.to_vec(), row.value.to_vec(), row.expiry_seconds)));
-            if outcome.complete {
-                return rows;
-            }
-            assert!(after.is_none_or(|after| after < outcome.resume_after), "a slice moves on");
-            after = Some(outcome.resume_after);
+        for (snapshot, rows) in &self.snapshots {
+            Query::everything().check(snapshot, rows, now, slice);
         }
     }
 
@@ -182,41 +176,44 @@ impl Harness {
     }
 }
 
-fn hash_keys() -> Vec<Vec<u8>> {
-    vec![b"a".to_vec(), b"aa".to_vec(), b"b".to_vec(), vec![0xFF], vec![0xFF; 3]]
-}
-
-fn sort_keys() -> Vec<Vec<u8>> {
-    vec![b"".to_vec(), b"a".to_vec(), b"b".to_vec(), b"b\0".to_vec(), b"c".to_vec(), vec![0xFF, 0xFF]]
-}
-
 fn change() -> impl Strategy<Value = Change> {
     let sort_key = || proptest::sample::select(sort_keys());
     prop_oneof![
         3 => (sort_key(), vec(any::<u8>(), 0..40), proptest::sample::select(vec![0, 100, 200]))
             .prop_map(|(sort_key, value, expiry)| Change::Put { sort_key, value, expiry }),
         1 => sort_key().prop_map(|sort_key| Change::Delete { sort_key }),
+        1 => (sort_key(), any::<bool>(), sort_key(), any::<bool>()).prop_map(
+            |(start, start_inclusive, stop, stop_inclusive)| Change::DeleteRange {
+                start,
+                start_inclusive,
+                stop,
+                stop_inclusive
+            }
+        ),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let one = (proptest::sample::select(hash_keys()), vec(change(), 0..5));
+    let one = (proptest::sample::select(hash_keys()), vec(change(), 0..8));
     prop_oneof![
-        6 => vec(one, 1..6).prop_map(Step::Apply),
+        8 => vec(one, 1..8).prop_map(Step::Apply),
         2 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
-        3 => (proptest::sample::select(vec![0, 100, 150, 300]), 1usize..20)
+        2 => (proptest::sample::select(vec![0, 100, 150, 300]), 1usize..20)
             .prop_map(|(after, slice)| Step::Check { after, slice }),
+        4 => (query(), proptest::sample::select(vec![0, 100, 150]), 1usize..20)
+            .prop_map(|(query, after, slice)| Step::Query { query, after, slice }),
+        2 => Just(Step::Snapshot),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_random_history_reads_like_an_ordered_map(steps in vec(step(), 1..30)) {
+    fn a_random_history_reads_like_an_ordered_map(steps in vec(step(), 1..40)) {
         let mut harness = Harness::new();
         for step in &steps {
             harness.step(step);

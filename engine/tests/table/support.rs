@@ -9,11 +9,13 @@ use pegasus_engine::table::{
     TableShared,
 };
 use pegasus_wire::expiry::seconds_since_epoch;
-use pegasus_wire::key::encode;
-use pegasus_wire::messages::data::{RowOperation, Write};
+use pegasus_wire::key::{decode, encode};
+use pegasus_wire::messages::data::{RowOperation, SortKeys, Write};
 use pegasus_wire::{
     Ballot, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, Mutation, MutationKind, PartitionId,
 };
+
+use crate::query::Rows;
 
 pub(crate) const PARTITION: PartitionId = PartitionId { table: pegasus_wire::TableId(1), index: 3 };
 
@@ -67,6 +69,20 @@ pub(crate) fn put(decree: u64, hash_key: &[u8], sort_key: &[u8], value: &[u8], e
 
 pub(crate) fn delete(decree: u64, hash_key: &[u8], sort_key: &[u8]) -> Mutation {
     mutation(decree, payload(PARTITION, hash_key, &[RowOperation::Delete { sort_key }]))
+}
+
+pub(crate) fn delete_range_of(decree: u64, hash_key: &[u8], range: SortKeys<'_>) -> Mutation {
+    mutation(decree, payload(PARTITION, hash_key, &[RowOperation::DeleteRange { range }]))
+}
+
+/// What a range delete does to a model.
+pub(crate) fn delete_range(rows: &mut Rows, hash_key: &[u8], range: &SortKeys<'_>) {
+    rows.retain(|key, _| {
+        let (hash, sort) = decode(key).unwrap();
+        let after_start = sort > range.start || (range.start_inclusive && sort == range.start);
+        let before_stop = range.stop.is_empty() || sort < range.stop || (range.stop_inclusive && sort == range.stop);
+        hash != hash_key || !(after_start && before_stop)
+    });
 }
 
 pub(crate) fn empty(decree: u64) -> Mutation {
