@@ -1,22 +1,26 @@
 //! Any sequence of commands: invariants hold, a replay gives the same bytes, a snapshot gives the same state.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use pegasus_meta::core::{
-    Command, CreateTable, DecodeError, FORMER_MEMBERS_MAX, Force, NodeAddresses, Outcome, Propose, RegisterNode,
-    Report, State, apply,
+    Command, CreateTable, FORMER_MEMBERS_MAX, Force, NodeAddresses, Outcome, Propose, RegisterNode, Report, State,
+    apply,
 };
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 fn node_id() -> impl Strategy<Value = NodeId> {
     (1u64..6).prop_map(NodeId)
 }
 
 fn partition() -> impl Strategy<Value = PartitionId> {
-    (1u32..4, 0u32..9).prop_map(|(table, index)| PartitionId::new(table, index))
+    (1u32..6, 0u32..9).prop_map(|(table, index)| PartitionId::new(table, index))
 }
 
 fn copy_state() -> impl Strategy<Value = ReplicaState> {
@@ -43,8 +47,13 @@ fn register() -> impl Strategy<Value = Command> {
 }
 
 fn create() -> impl Strategy<Value = Command> {
-    let live = prop::collection::btree_set(node_id(), 0..6);
-    (0u8..4, 0u32..10, 0u8..7, any::<bool>(), live).prop_map(|(name, count, replica_count, if_not_exists, live)| {
+    let live = prop_oneof![
+        2 => Just((1..6).map(NodeId).collect::<BTreeSet<NodeId>>()),
+        1 => prop::collection::btree_set(node_id(), 0..6),
+    ];
+    let count = prop_oneof![3 => Just(2), 2 => Just(8), 1 => 0u32..10];
+    let replica_count = prop_oneof![5 => 1u8..4, 1 => 0u8..7];
+    (0u8..4, count, replica_count, any::<bool>(), live).prop_map(|(name, count, replica_count, if_not_exists, live)| {
         Command::CreateTable(CreateTable {
             name: format!("table{name}"),
             partition_count: count,
@@ -94,10 +103,30 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1u64..3).prop_map(|id| Step::Plain(Command::FoundCluster { cluster: ClusterId(id) })),
         5 => register().prop_map(Step::Plain),
         3 => create().prop_map(Step::Plain),
+        6 => tables::step().prop_map(Step::Plain),
         9 => (partition(), prop_oneof![4 => Just(1), 1 => 0u64..3], prop::option::weighted(0.3, node_id()), change())
             .prop_map(|(partition, ahead, proposer, change)| Step::Propose { partition, ahead, proposer, change }),
         1 => force(),
     ]
+}
+
+/// A cluster to begin with: nodes 1 to 5, each with ports of its own.
+fn beginning() -> Vec<Step> {
+    let register = |id: u64| {
+        let addresses = NodeAddresses {
+            address: ([127, 0, 0, 1], 1000 + 2 * id as u16).into(),
+            admin_address: ([127, 0, 0, 1], 9).into(),
+            cores: 2,
+        };
+        Command::RegisterNode(RegisterNode { cluster: None, node: NodeId(id), addresses, reports: vec![] })
+    };
+    let commands = std::iter::once(Command::FoundCluster { cluster: ClusterId(1) }).chain((1..6).map(register));
+    commands.map(Step::Plain).collect()
+}
+
+fn steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
+    (prop::bool::weighted(0.9), prop::collection::vec(step(), count))
+        .prop_map(|(begun, steps)| if begun { [beginning(), steps].concat() } else { steps })
 }
 
 fn command(state: &State, step: Step) -> Command {
@@ -161,9 +190,7 @@ fn check_invariants(state: &State) {
         assert!(former.len() <= FORMER_MEMBERS_MAX && former.is_disjoint(&distinct));
         assert!(state.former_members(partition).is_sorted_by_key(|entry| entry.ballot));
     }
-    for table in state.tables().values() {
-        assert_eq!(table.partitions.len() as u32, table.properties.partition_count);
-    }
+    tables::check_invariants(state);
     let member = |id: NodeId| state.partitions().any(|(_, configuration)| configuration.contains(id));
     for (&id, node) in state.nodes() {
         assert!(node.addresses.is_some() || member(id), "who lost its address is kept as a member only");
@@ -181,8 +208,12 @@ fn check_step(before: &State, after: &State, command: &Command, outcome: &Outcom
         assert_eq!(before, after, "a refusal changes nothing");
     }
     assert!(after.revision() >= before.revision());
+    tables::check_step(before, after, command, outcome);
     for (partition, was) in before.partitions() {
-        let now = after.configuration(partition).expect("partitions never go away");
+        let Some(now) = after.configuration(partition) else {
+            assert!(after.is_purged(partition.table), "partitions go away with their tables only");
+            continue;
+        };
         if now == was {
             continue;
         }
@@ -254,7 +285,7 @@ fn check_right(before: &State, was: &Configuration, now: &Configuration, propose
 
 proptest! {
     #[test]
-    fn any_history_keeps_the_invariants_and_replays(steps in prop::collection::vec(step(), 0..120)) {
+    fn any_history_keeps_the_invariants_and_replays(steps in steps(0..120)) {
         let mut state = State::default();
         let mut history = Vec::new();
         for step in steps {
@@ -263,6 +294,7 @@ proptest! {
             let outcome = apply(&mut state, command.clone());
             check_invariants(&state);
             check_step(&before, &state, &command, &outcome);
+            tables::check_again(&state, &command, &outcome);
             history.push((command, outcome));
         }
 
@@ -329,11 +361,19 @@ fn a_history_with_every_outcome_happens() {
 }
 
 #[test]
-fn snapshots_say_what_is_wrong_with_them() {
-    let bytes = State::default().encode();
-    assert_eq!(State::decode(&bytes), Ok(State::default()));
-    let newer = String::from_utf8(bytes.clone()).unwrap().replace("\"format\":1", "\"format\":2");
-    assert_eq!(State::decode(newer.as_bytes()), Err(DecodeError::Format(2)));
-    assert!(matches!(State::decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Malformed(_))));
-    assert!(matches!(State::decode(b""), Err(DecodeError::Malformed(_))));
+fn the_steps_reach_what_may_happen_to_a_table() {
+    let mut runner = TestRunner::deterministic();
+    let mut happened: BTreeMap<&str, u32> = BTreeMap::new();
+    for _ in 0..400 {
+        let steps = steps(100..101).new_tree(&mut runner).unwrap().current();
+        let mut state = State::default();
+        for step in steps {
+            let command = command(&state, step);
+            let outcome = apply(&mut state, command.clone());
+            *happened.entry(tables::kind(&command, &outcome)).or_default() += 1;
+        }
+    }
+    for kind in tables::KINDS {
+        assert!(happened.get(kind).is_some_and(|&count| count >= 5), "{kind} is rare: {happened:?}");
+    }
 }

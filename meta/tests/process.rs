@@ -7,10 +7,12 @@ mod common;
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
-use common::{PATIENCE, Place, call};
+use common::{PATIENCE, Place, call, explanation, table};
 use pegasus_rpc::Role;
-use pegasus_wire::messages::control::{CreateTable, ProposeConfiguration, QueryTable, TableReply};
-use pegasus_wire::{Ballot, Configuration, Durability, NodeId, PartitionId, Status};
+use pegasus_wire::messages::control::{
+    CreateTable, DropTable, ProposeConfiguration, QueryTable, RecallTable, TableReply,
+};
+use pegasus_wire::{Ballot, Configuration, Durability, NodeId, PartitionId, Status, TableId};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -72,6 +74,32 @@ async fn kill_9_takes_nothing_that_was_answered() {
         }
         child.kill().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_dropped_table_outlives_kill_9_until_its_time_has_come() {
+    let place = Place::new();
+    let (mut child, address) = start(&place).await;
+    let node = place.caller(Role::Replica, address).await;
+    node.register(1, 5001).await;
+    let drop = |hold_seconds| DropTable { name: "t".to_owned(), hold_seconds, if_exists: false };
+    assert_eq!(call!(node, CREATE_TABLE, table("t", 1)).header.status, Status::Ok);
+    assert_eq!(call!(node, DROP_TABLE, drop(None)).header.status, Status::Ok);
+    child.kill().await.unwrap();
+
+    let (mut child, address) = start(&place).await;
+    let node = place.caller(Role::Replica, address).await;
+    node.register(1, 5001).await;
+    let refused = call!(node, QUERY_TABLE, QueryTable { name: "t".to_owned() });
+    assert!(explanation(&refused).contains("was dropped at 20"), "{}", explanation(&refused));
+    let recall = RecallTable { table: TableId(1), name: None };
+    assert_eq!(call!(node, RECALL_TABLE, recall).header.status, Status::Ok);
+    // The node hears of the purge by itself, a second later.
+    assert_eq!(call!(node, DROP_TABLE, drop(Some(1))).header.status, Status::Ok);
+    let held = node.watch(1, 0, 0).await;
+    assert_eq!(held.tables.len(), 1);
+    assert_eq!(node.watch(1, held.revision, 10_000).await.tables, []);
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]
