@@ -14,9 +14,9 @@
 //!   else                                         -> wait for a node
 //! ```
 //!
-//! Partitions of dropped tables are healed too: a recall promises every row, however many nodes are lost meanwhile. They
-//! come after all others, and one that cannot take writes is in no haste. Copies of tables that were purged are removed
-//! wherever they are, whatever their ballot.
+//! Partitions of dropped tables are healed too: a recall promises every row, however many nodes are lost meanwhile.
+//! They come after all others, and one that cannot take writes is in no haste. Copies of tables that were purged are
+//! removed wherever they are, whatever their ballot.
 //!
 //! *Back* and *there* mean alive. A learner that is half way may be silent for [`Limits::reconnect_ms`]: it only
 //! reconnects, and shall not be swapped for another one.
@@ -274,8 +274,8 @@ impl<'a> Guardian<'a> {
         }
     }
 
-    /// Whatever nodes hold of tables that are gone for good, a bounded number at a time. What they reported may be older
-    /// than the last ballot of the partition, and there is no other: every ballot is below this one.
+    /// Whatever nodes hold of tables that are gone for good, a bounded number at a time. What they reported may be
+    /// older than the last ballot of the partition, and there is no other: every ballot is below this one.
     fn remove_purged_copies(&mut self) {
         for (&node, entry) in self.state.nodes() {
             if !is_up(self.state, self.heard, node) {

@@ -8,8 +8,8 @@
 //!                  +------- recall -------+
 //! ```
 //!
-//! A dropped table keeps its configurations, and its members go on agreeing on them: what is recalled has every row, and
-//! as many copies as before. It has no name that anybody else could not take.
+//! A dropped table keeps its configurations, and its members go on agreeing on them: what is recalled has every row,
+//! and as many copies as before. It has no name that anybody else could not take.
 //!
 //! Whoever did not hear the answer asks again. What is as asked already is a success that changes nothing: a table that
 //! has the new name, or got it when it was last renamed; one that serves and was to be recalled; one that is gone and

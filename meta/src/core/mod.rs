@@ -4,8 +4,9 @@
 //!
 //! A *node* registers itself with its addresses and the copies it holds, and again whenever the state of a copy
 //! changes. An *operator* creates tables; their partitions are placed over live nodes at once, under ballot 1. An
-//! operator also drops, recalls, renames and purges them, and changes their environment (see `lifecycle`). A *member* asks for the next configuration of its partition by compare-and-swap. The *guardian* asks primaries to
-//! teach nodes. Everybody else reads.
+//! operator also drops, recalls, renames and purges them, and changes their environment (see `lifecycle`). A *member*
+//! asks for the next configuration of its partition by compare-and-swap. The *guardian* asks primaries to teach nodes.
+//! Everybody else reads.
 //!
 //! # Rules
 //!
@@ -18,13 +19,13 @@
 //! 3. [`State::revision`] rises whenever something changed that an answer to a node's watch may show. What the guardian
 //!    asks of a node depends on who is alive; [`query::watch_number`] changes with it.
 //! 4. A node that reports a ballot above ours is refused: then this service has lost state, and every further
-//!    answer could lose data. A copy of a table that was purged is another matter: its number was given out, and there is
-//!    no such table. A number that was never given out means that state was lost.
+//!    answer could lose data. A copy of a table that was purged is another matter: its number was given out, and there
+//!    is no such table. A number that was never given out means that state was lost.
 //! 5. What a node reported of a copy counts until it registers again, or until the copy is decided to be good: its node
 //!    was added, won among uncertain copies, or was forced.
-//! 6. A dropped table serves nothing and counts for nothing that operators look at, but its members stay members and its
-//!    partitions are healed, so that a recall brings back every row. Whether its time has come is an argument too: the
-//!    host, which has a clock, asks for the purge.
+//! 6. A dropped table serves nothing and counts for nothing that operators look at, but its members stay members and
+//!    its partitions are healed, so that a recall brings back every row. Whether its time has come is an argument too:
+//!    the host, which has a clock, asks for the purge.
 //!
 //! # What is not done
 //!

@@ -100,8 +100,9 @@ impl Service {
             Outcome::TableChanged { table, changed } => {
                 let answer = self.table_reply(table)?;
                 if changed {
-                    let (Caller { role, peer, .. }, TableReply { table, environment, .. }) = (caller, &answer);
-                    tracing::info!(%peer, %role, name = %table.name, number = %table.table, ?environment, "table {what}");
+                    let (Caller { role, peer, .. }, environment) = (caller, &answer.environment);
+                    let (name, number) = (&answer.table.name, answer.table.table);
+                    tracing::info!(%peer, %role, %name, %number, ?environment, "table {what}");
                 }
                 Ok(reply(frame, Status::Ok, &answer))
             }
