@@ -264,8 +264,8 @@ async fn a_hint_leads_to_the_new_primary_with_every_meta_server_dead() {
 async fn an_answer_that_makes_no_sense_leaves_the_route_as_it_is() {
     let cluster = Cluster::start(4).await;
     let table = cluster.table().await;
-    let sound: TableReply = cluster.meta_state.lock().unwrap().table.clone();
-    cluster.meta_state.lock().unwrap().table.partitions.pop();
+    let sound: TableReply = cluster.meta_state.lock().unwrap().temp().clone();
+    cluster.meta_state.lock().unwrap().temp().partitions.pop();
     cluster.nodes[0].refuse(4, Status::NotPrimary);
     table.set("h", "s", "v").await.unwrap();
     let asked = cluster.meta.requests(MessageKind::QUERY_TABLE);
@@ -276,7 +276,7 @@ async fn an_answer_that_makes_no_sense_leaves_the_route_as_it_is() {
         configuration.ballot.0 -= 1;
         configuration.primary = Some(NodeId(2));
     }
-    cluster.meta_state.lock().unwrap().table = older;
+    *cluster.meta_state.lock().unwrap().temp() = older;
     cluster.nodes[0].refuse(4, Status::NotPrimary);
     table.set("h", "s", "v").await.unwrap();
     assert_eq!(cluster.nodes[1].requests(MessageKind::WRITE), 0);
@@ -336,7 +336,7 @@ async fn a_create_passes_over_a_dead_meta_server() {
     dead.close().await;
     // Makes the dead one the next to be asked.
     cluster.meta.refuse(1, Status::NotLeader);
-    let spec = pegasus_client::TableSpec::new("temp", 1);
+    let spec = pegasus_client::TableSpec::new("other", 1);
     let begun = Instant::now();
     client.create_table(&spec).await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());

@@ -3,12 +3,14 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use pegasus_client::{
+    Check, CheckAndSet, Error, HashKeyRange, KeyFilter, RangeOptions, ScanOptions, SortKeyRange, Ttl, WriteBatch,
+    now_seconds,
+};
+use pegasus_wire::{MessageKind, Status};
 
-use pegasus_client::{Error, RangeOptions, Row, ScanOptions, SortKeyRange, Ttl, WriteBatch};
-use pegasus_wire::MessageKind;
-
-use support::{Cluster, Fault};
+use support::Cluster;
+use support::writes::ttl_of;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_written_read_and_deleted() {
@@ -52,138 +54,137 @@ async fn what_breaks_a_limit_is_not_sent() {
     let long = vec![0u8; 1025];
     let value = vec![0u8; 400 * 1024 + 1];
     let one: [(&str, &str); 1] = [("s", "v")];
+    let range = SortKeyRange { stop: long.clone(), ..SortKeyRange::default() };
+    let filter = KeyFilter::Anywhere(long.clone());
+    let filtered = RangeOptions { filter: filter.clone(), ..RangeOptions::default() };
+    let scan = || ScanOptions { hash_key_filter: filter.clone(), ..ScanOptions::default() };
+    let hash_keys = HashKeyRange { start: long.clone(), ..HashKeyRange::default() };
+    let all = HashKeyRange::default();
+    let check = CheckAndSet {
+        check_sort_key: b"",
+        check: Check::BytesEqual,
+        operand: &value,
+        set_sort_key: b"",
+        value: b"",
+        ttl_seconds: 0,
+        return_value: false,
+    };
     let errors = [
-        table.set("", "s", "v").await.unwrap_err(),
-        table.set(&long, "s", "v").await.unwrap_err(),
-        table.set("h", &long, "v").await.unwrap_err(),
-        table.set("h", "s", &value).await.unwrap_err(),
-        table.multi_set("h", &one[..0]).await.unwrap_err(),
-        table.multi_set("h", &vec![("s", "v"); 1001]).await.unwrap_err(),
-        table.multi_del::<&str>("h", &[]).await.unwrap_err(),
-        table.get("", "s").await.unwrap_err(),
-        table.get("h", &long).await.unwrap_err(),
-        table.multi_get::<&str>("h", &[]).await.unwrap_err(),
-        table.count("").await.unwrap_err(),
-        table.hash_scan(&long, &SortKeyRange::default(), ScanOptions::default()).err().unwrap(),
-        table.full_scan(ScanOptions { rows_per_request: 0, ..ScanOptions::default() }).await.err().unwrap(),
+        (table.set("", "s", "v").await.unwrap_err(), "must not be empty"),
+        (table.set(&long, "s", "v").await.unwrap_err(), "hash_key_bytes_max"),
+        (table.set("h", &long, "v").await.unwrap_err(), "sort_key_bytes_max"),
+        (table.set("h", "s", &value).await.unwrap_err(), "value_bytes_max"),
+        (table.multi_set("h", &one[..0]).await.unwrap_err(), "at least one row"),
+        (table.multi_set("h", &vec![("s", "v"); 1001]).await.unwrap_err(), "write_rows_max"),
+        (table.multi_set("h", &vec![("s", &value[1..]); 3]).await.unwrap_err(), "write_bytes_max"),
+        (table.multi_del::<&str>("h", &[]).await.unwrap_err(), "at least one row"),
+        (table.write("h", &WriteBatch::new()).await.unwrap_err(), "at least one row"),
+        (table.del_range("h", &range).await.unwrap_err(), "sort_key_bytes_max"),
+        (table.get("", "s").await.unwrap_err(), "must not be empty"),
+        (table.get("h", &long).await.unwrap_err(), "sort_key_bytes_max"),
+        (table.incr("h", &long, 1).await.unwrap_err(), "sort_key_bytes_max"),
+        (table.incr("", "s", 1).await.unwrap_err(), "must not be empty"),
+        (table.check_and_set("h", &check).await.unwrap_err(), "value_bytes_max"),
+        (table.compare_exchange("h", "s", None, &value, 0).await.unwrap_err(), "value_bytes_max"),
+        (table.multi_get::<&str>("h", &[]).await.unwrap_err(), "at least one"),
+        (table.multi_get("h", &vec!["s"; 3001]).await.unwrap_err(), "read_rows_max"),
+        (table.multi_get_range("h", &filtered).await.unwrap_err(), "filter_bytes_max"),
+        (table.multi_get_sort_keys("h", &range).await.unwrap_err(), "sort_key_bytes_max"),
+        (table.count("").await.unwrap_err(), "must not be empty"),
+        (table.hash_scan(&long, &SortKeyRange::default(), ScanOptions::default()).err().unwrap(), "hash_key_bytes_max"),
+        (table.hash_scan("h", &range, ScanOptions::default()).err().unwrap(), "sort_key_bytes_max"),
+        (table.full_scan(scan()).await.err().unwrap(), "filter_bytes_max"),
+        (table.partition_scan(0, scan()).err().unwrap(), "filter_bytes_max"),
+        (table.scanners(1, scan()).await.err().unwrap(), "filter_bytes_max"),
+        (
+            table.range_scanners(1, &hash_keys, &range, ScanOptions::default()).await.err().unwrap(),
+            "hash_key_bytes_max",
+        ),
+        (table.range_scanners(1, &all, &range, ScanOptions::default()).await.err().unwrap(), "sort_key_bytes_max"),
+        (table.sorted_scan(&hash_keys, &range, ScanOptions::default()).await.err().unwrap(), "hash_key_bytes_max"),
+        (table.sorted_scan(&all, &range, ScanOptions::default()).await.err().unwrap(), "sort_key_bytes_max"),
+        (table.full_scan(ScanOptions { rows_per_request: 0, ..scan() }).await.err().unwrap(), "read_rows_max"),
     ];
-    for error in errors {
-        assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
+    for (error, limit) in errors {
+        assert!(matches!(&error, Error::InvalidArgument(text) if text.contains(limit)), "{limit}: {error:?}");
     }
-    let sent: usize = [MessageKind::WRITE, MessageKind::GET, MessageKind::MULTI_GET, MessageKind::SCAN]
-        .into_iter()
-        .map(|kind| cluster.nodes[0].requests(kind))
-        .sum();
-    assert_eq!(sent, 0);
+    assert_eq!(cluster.nodes[0].all_requests(), 0);
     let error = table.partition_scan(8, ScanOptions::default()).unwrap().next().await.unwrap_err();
     assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
 }
 
-fn keys(rows: &[Row]) -> Vec<&str> {
-    rows.iter().map(|row| std::str::from_utf8(&row.sort_key).unwrap()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_multi_get_by_keys_is_continued_in_the_order_asked() {
-    let cluster = Cluster::start(8).await;
-    let table = cluster.table().await;
-    let rows: Vec<(String, String)> = (0..10).map(|i| (format!("k{i}"), format!("v{i}"))).collect();
-    table.multi_set("h", &rows).await.unwrap();
-    let asked = ["k9", "none", "k0", "k5", "k5", "k3", "zero", "k8", "k1"];
-    cluster.nodes[0].fault(Fault::Close);
-    let found = table.multi_get("h", &asked).await.unwrap();
-    assert_eq!(keys(&found), ["k9", "k0", "k5", "k3", "k8", "k1"]);
-    assert_eq!(found[0].value, "v9");
-    assert_eq!(cluster.nodes[0].requests(MessageKind::MULTI_GET), 4, "three pages, one of them lost once");
-    let found = table.multi_exist("h", &asked).await.unwrap();
-    assert!(found.len() == 6 && found.iter().all(|row| row.value.is_empty()));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_multi_get_by_range_is_continued_to_its_end_or_its_limit() {
-    let cluster = Cluster::start(8).await;
-    let table = cluster.table().await;
-    let rows: Vec<(String, String)> = (0..10).map(|i| (format!("k{i}"), format!("v{i}"))).collect();
-    table.multi_set("h", &rows).await.unwrap();
-    table.multi_set("h2", &rows).await.unwrap();
-    let all = table.multi_get_range("h", &RangeOptions::default()).await.unwrap();
-    assert!(all.complete && all.rows.len() == 10);
-    let range = SortKeyRange { start: "k2".into(), start_inclusive: false, stop: "k8".into(), stop_inclusive: true };
-    let some = table.multi_get_range("h", &RangeOptions { range: range.clone(), ..Default::default() }).await.unwrap();
-    assert_eq!(keys(&some.rows), ["k3", "k4", "k5", "k6", "k7", "k8"]);
-    let options = RangeOptions { range, no_value: true, rows_max: 4 };
-    let few = table.multi_get_range("h", &options).await.unwrap();
-    assert_eq!((keys(&few.rows), few.complete), (vec!["k3", "k4", "k5", "k6"], false));
-    assert!(few.rows.iter().all(|row| row.value.is_empty()));
-    let exactly = table.multi_get_range("h", &RangeOptions { rows_max: 10, ..Default::default() }).await.unwrap();
-    assert!(exactly.complete && exactly.rows.len() == 10);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_sees_every_row_once_though_connections_are_lost() {
+async fn rows_that_have_expired_are_in_no_answer() {
     let cluster = Cluster::start(4).await;
     let table = cluster.table().await;
-    let mut written = BTreeSet::new();
-    for index in 0..60 {
-        let (hash_key, sort_key) = (format!("h{}", index % 12), format!("s{index}"));
-        table.set(&hash_key, &sort_key, format!("v{index}")).await.unwrap();
-        written.insert((hash_key, sort_key));
+    for (sort_key, expiry) in [("gone", now_seconds() - 1), ("stays", 0), ("still", now_seconds() + 100)] {
+        cluster.store.put(4, b"h", sort_key.as_bytes(), b"1", expiry);
     }
-    let mut scanner = table.full_scan(ScanOptions::default()).await.unwrap();
-    let mut seen = BTreeSet::new();
-    let mut batches = 0;
-    while let Some(rows) = scanner.next_batch().await.unwrap() {
-        batches += 1;
-        if batches % 5 == 0 {
-            cluster.nodes[0].fault(Fault::Close);
-        }
-        for row in rows {
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            assert_eq!(text(&row.value)[1..], text(&row.sort_key)[1..]);
-            assert!(seen.insert((text(&row.hash_key), text(&row.sort_key))), "a row came twice");
-        }
-    }
-    assert_eq!(seen, written);
-    assert_eq!(table.count_all().await.unwrap(), 60);
-    assert_eq!(table.count("h3").await.unwrap(), 5);
+    assert!(table.get("h", "gone").await.unwrap().is_none() && !table.exist("h", "gone").await.unwrap());
+    assert_eq!(table.ttl("h", "gone").await.unwrap(), None);
+    assert_eq!(table.multi_get("h", &["gone", "stays"]).await.unwrap().len(), 1);
+    assert_eq!(table.multi_get_sort_keys("h", &SortKeyRange::default()).await.unwrap(), ["stays", "still"]);
+    assert_eq!((table.count("h").await.unwrap(), table.count_all().await.unwrap()), (2, 2));
+    assert_eq!(table.incr("h", "gone", 5).await.unwrap(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_goes_on_after_an_error() {
+async fn a_range_is_deleted_by_one_write() {
     let cluster = Cluster::start(1).await;
     let table = cluster.table().await;
-    let rows: Vec<(String, String)> = (0..7).map(|i| (format!("k{i}"), String::new())).collect();
-    table.multi_set("h", &rows).await.unwrap();
-    let mut scanner = table.hash_scan("h", &SortKeyRange::default(), ScanOptions::default()).unwrap();
-    let mut found = Vec::new();
-    for _ in 0..3 {
-        found.push(scanner.next().await.unwrap().unwrap().sort_key);
-    }
-    cluster.nodes[0].refuse(1, pegasus_wire::Status::Internal);
-    assert!(matches!(scanner.next().await.unwrap_err(), Error::Refused { .. }));
-    while let Some(row) = scanner.next().await.unwrap() {
-        found.push(row.sort_key);
-    }
-    assert_eq!(found.len(), 7);
-    assert!(found.is_sorted());
-    assert!(scanner.next().await.unwrap().is_none());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hash_scan_stays_inside_its_range() {
-    let cluster = Cluster::start(1).await;
-    let table = cluster.table().await;
-    let rows: Vec<(String, String)> = (0..9).map(|i| (format!("k{i}"), format!("v{i}"))).collect();
-    for hash_key in ["g", "h", "h\0", "i"] {
+    let rows: Vec<(String, &str)> = (0..10).map(|i| (format!("k{i}"), "v")).collect();
+    for hash_key in ["g", "h", "ha"] {
         table.multi_set(hash_key, &rows).await.unwrap();
     }
-    let range = SortKeyRange { start: "k2".into(), stop: "k7".into(), ..SortKeyRange::default() };
-    let options = ScanOptions { no_value: true, rows_per_request: 2 };
-    let mut scanner = table.hash_scan("h", &range, options).unwrap();
-    let mut found = Vec::new();
-    while let Some(row) = scanner.next().await.unwrap() {
-        assert!(row.hash_key == "h" && row.value.is_empty());
-        found.push(String::from_utf8(row.sort_key.to_vec()).unwrap());
+    let all = SortKeyRange::default();
+    let range = SortKeyRange { start: "k2".into(), start_inclusive: false, stop: "k5".into(), stop_inclusive: true };
+    let before = cluster.nodes[0].requests(MessageKind::WRITE);
+    table.del_range("h", &range).await.unwrap();
+    assert_eq!(cluster.nodes[0].requests(MessageKind::WRITE), before + 1);
+    let left = ["k0", "k1", "k2", "k6", "k7", "k8", "k9"];
+    assert_eq!(table.multi_get_sort_keys("h", &all).await.unwrap(), left);
+    let reversed = SortKeyRange { start: "k9".into(), stop: "k0".into(), ..all.clone() };
+    table.del_range("h", &reversed).await.unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("early", "v").delete_range(&all).put("late", "v");
+    table.write("h", &batch).await.unwrap();
+    assert_eq!(table.multi_get_sort_keys("h", &all).await.unwrap(), ["late"]);
+    assert_eq!((table.count("g").await.unwrap(), table.count("ha").await.unwrap()), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_row_of_a_batch_has_its_own_result() {
+    let cluster = Cluster::start(8).await;
+    let table = cluster.table().await;
+    let long = "x".repeat(1025);
+    let rows: Vec<(String, &str, String)> = (0..600)
+        .map(
+            |i| if i % 100 == 7 { (long.clone(), "s", String::new()) } else { (format!("h{i}"), "s", format!("v{i}")) },
+        )
+        .collect();
+    let written = table.batch_set(&rows, 0).await;
+    assert_eq!(written.iter().filter(|outcome| outcome.is_err()).count(), 6);
+    assert!(written.iter().enumerate().all(|(i, outcome)| outcome.is_err() == (i % 100 == 7)));
+    assert_eq!(cluster.store.rows(), 594);
+    let keys: Vec<(&str, &str)> = rows.iter().map(|(hash_key, sort_key, _)| (hash_key.as_str(), *sort_key)).collect();
+    // One of them is refused by the server, and the others are not.
+    cluster.nodes[0].refuse(1, Status::Internal);
+    let (reader, asked) = (table.clone(), rows.clone());
+    let found = tokio::spawn(async move {
+        let keys: Vec<(&str, &str)> =
+            asked.iter().map(|(hash_key, sort_key, _)| (hash_key.as_str(), *sort_key)).collect();
+        reader.batch_get(&keys).await
+    });
+    let found = found.await.unwrap();
+    assert_eq!(found.iter().filter(|outcome| matches!(outcome, Err(Error::InvalidArgument(_)))).count(), 6);
+    assert_eq!(found.iter().filter(|outcome| matches!(outcome, Err(Error::Refused { .. }))).count(), 1);
+    for (outcome, (_, _, value)) in found.iter().zip(&rows).filter(|(outcome, _)| outcome.is_ok()) {
+        assert_eq!(outcome.as_ref().unwrap().as_ref().unwrap(), value);
     }
-    assert_eq!(found, ["k2", "k3", "k4", "k5", "k6"]);
+    let deleted = table.batch_del(&keys[..300]).await;
+    assert_eq!(deleted.iter().filter(|outcome| outcome.is_err()).count(), 3);
+    assert_eq!(cluster.store.rows(), 297);
+    assert!(table.batch_get::<&str, &str>(&[]).await.is_empty());
+    assert!(table.batch_set(&[("h", "s", "v")], 100).await[0].is_ok());
+    assert!((99..=100).contains(&ttl_of(&cluster.partition_of("h"), b"h", b"s")));
 }

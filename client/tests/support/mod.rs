@@ -2,7 +2,10 @@
 //! in a map, and misbehave on command.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod meta;
+mod reads;
 pub mod store;
+pub mod writes;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,16 +17,10 @@ use pegasus_client::tls::{Authority, Identity, Role};
 use pegasus_client::{Client, ClientOptions, Table};
 use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, FrameReader, Outbox, Runtime};
 use pegasus_wire::messages::ErrorReply;
-use pegasus_wire::messages::control::{
-    ClusterReply, DiagnosePartitions, Diagnosis, ForceConfiguration, PartitionDiagnosis, ProposalReply, QueryTable,
-    TableList, TableReply,
-};
-use pegasus_wire::{
-    Ballot, ClusterId, Configuration, Durability, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo,
-    PartitionId, Status, TableId, TableProperties,
-};
+use pegasus_wire::{Frame, FrameBuilder, MessageKind, NodeId, NodeInfo, PartitionId, Status, partition_index};
 
-use store::Store;
+use meta::MetaState;
+use store::{Node, Partition, Store, TEMP};
 
 /// What a server does with a request instead of answering it.
 #[derive(Clone, Debug)]
@@ -105,8 +102,8 @@ impl Server {
     }
 
     /// A storage node.
-    pub fn node(tls: &Tls, store: Arc<Store>) -> Server {
-        let answer: Answer = Arc::new(move |frame, out| store.answer(frame, out));
+    pub fn node(tls: &Tls, node: Arc<Node>) -> Server {
+        let answer: Answer = Arc::new(move |frame, out| node.answer(frame, out));
         Server::start(tls.identity("replica"), &[Alpn::Data], answer)
     }
 
@@ -140,6 +137,11 @@ impl Server {
     /// How many requests of a kind have come.
     pub fn requests(&self, kind: MessageKind) -> usize {
         self.script.lock().unwrap().requests.iter().filter(|&&came| came == kind).count()
+    }
+
+    /// How many requests have come.
+    pub fn all_requests(&self) -> usize {
+        self.script.lock().unwrap().requests.len()
     }
 
     /// Ends the process: connections and port are gone.
@@ -189,79 +191,12 @@ async fn serve_stream(
     }
 }
 
-/// What the meta servers know.
-pub struct MetaState {
-    pub table: TableReply,
-}
-
-impl MetaState {
-    fn answer(&mut self, frame: &Frame, out: &mut Vec<u8>) {
-        let header = FrameHeader::answer(frame.header.kind, frame.header.request_id, Status::Ok);
-        match frame.header.kind {
-            MessageKind::DIAGNOSE_PARTITIONS => FrameBuilder::append(out, header, &self.diagnose(frame), &[]),
-            MessageKind::FORCE_CONFIGURATION => {
-                let (status, reply) = self.force(&frame.decode().unwrap());
-                FrameBuilder::append(out, FrameHeader { status, ..header }, &reply, &[]);
-            }
-            MessageKind::QUERY_CLUSTER => {
-                let reply =
-                    ClusterReply { cluster: ClusterId(1), meta_addresses: vec![], nodes: vec![], tables: vec![] };
-                FrameBuilder::append(out, header, &reply, &[]);
-            }
-            MessageKind::QUERY_TABLE if frame.decode::<QueryTable>().unwrap().name != self.table.table.name => {
-                let error = ErrorReply::new("there is no such table");
-                FrameBuilder::append_error(out, &frame.header, Status::NoSuchTable, &error);
-            }
-            MessageKind::QUERY_TABLE | MessageKind::CREATE_TABLE => {
-                FrameBuilder::append(out, header, &self.table, &[]);
-            }
-            MessageKind::LIST_TABLES => {
-                FrameBuilder::append(out, header, &TableList { tables: vec![self.table.table.clone()] }, &[]);
-            }
-            other => panic!("a meta server was asked {other}"),
-        }
-    }
-
-    /// Says that partition 0 is not whole.
-    fn diagnose(&self, frame: &Frame) -> Diagnosis {
-        let asked: DiagnosePartitions = frame.decode().unwrap();
-        let case = PartitionDiagnosis {
-            partition: PartitionId { table: self.table.table.table, index: 0 },
-            table: asked.table.unwrap_or_else(|| "all".into()),
-            configuration: self.table.partitions[0].clone(),
-            replica_count: 2,
-            unavailable: true,
-            problems: vec!["it is a test".into()],
-            waits_for: "nothing".into(),
-        };
-        Diagnosis { examined: self.table.table.partition_count, partitions: vec![case] }
-    }
-
-    fn force(&mut self, asked: &ForceConfiguration) -> (Status, ProposalReply) {
-        let in_force = &mut self.table.partitions[asked.partition.index as usize];
-        let ballot = asked.expected_ballot.next();
-        let wanted = Configuration { ballot, primary: Some(asked.primary), secondaries: vec![] };
-        let allowed = asked.accept_loss && asked.expected_ballot == in_force.ballot;
-        if allowed {
-            *in_force = wanted.clone();
-        }
-        let status = if *in_force == wanted { Status::Ok } else { Status::BallotConflict };
-        (status, ProposalReply { configuration: in_force.clone() })
-    }
-
-    /// Makes the node with this number the primary of all partitions.
-    pub fn appoint(&mut self, node: u64) {
-        for configuration in &mut self.table.partitions {
-            configuration.ballot = configuration.ballot.next();
-            configuration.primary = Some(NodeId(node));
-        }
-    }
-}
-
 /// Two storage nodes over one store, a meta server, and a client. Node 1 is the primary of all partitions.
 pub struct Cluster {
     pub tls: Tls,
     pub store: Arc<Store>,
+    /// What the nodes keep beside the rows.
+    pub storage: [Arc<Node>; 2],
     pub nodes: [Server; 2],
     pub meta: Server,
     pub meta_state: Arc<Mutex<MetaState>>,
@@ -272,15 +207,23 @@ impl Cluster {
     pub async fn start(partition_count: u32) -> Cluster {
         let tls = Tls::new();
         let store = Arc::new(Store::default());
-        let nodes = [Server::node(&tls, store.clone()), Server::node(&tls, store.clone())];
-        let meta_state = Arc::new(Mutex::new(MetaState { table: route(partition_count, &nodes) }));
+        let storage = [1, 2].map(|number| Arc::new(Node::new(store.clone(), number)));
+        let nodes = [0, 1].map(|index: usize| Server::node(&tls, storage[index].clone()));
+        let infos = nodes.iter().enumerate().map(info).collect();
+        let meta_state = Arc::new(Mutex::new(MetaState::new(partition_count, infos, store.clone())));
         let meta = Server::meta(&tls, meta_state.clone());
         let client = Client::connect(options(&tls, &[meta.address])).await.unwrap();
-        Cluster { tls, store, nodes, meta, meta_state, client }
+        Cluster { tls, store, storage, nodes, meta, meta_state, client }
     }
 
     pub async fn table(&self) -> Table {
         self.client.table("temp").await.unwrap()
+    }
+
+    /// The rows of the partition that holds a hash key.
+    pub fn partition_of(&self, hash_key: &str) -> Partition {
+        let count = self.meta_state.lock().unwrap().temp().table.partition_count;
+        self.store.snapshot(PartitionId { table: TEMP, index: partition_index(hash_key.as_bytes(), b"", count) })
     }
 }
 
@@ -292,26 +235,12 @@ pub fn options(tls: &Tls, meta: &[SocketAddr]) -> ClientOptions {
     options
 }
 
-fn route(partition_count: u32, nodes: &[Server]) -> TableReply {
-    let node = |(index, server): (usize, &Server)| NodeInfo {
+fn info((index, server): (usize, &Server)) -> NodeInfo {
+    NodeInfo {
         node: NodeId(index as u64 + 1),
         address: server.address,
         admin_address: server.address,
         cores: 1,
         alive: true,
-    };
-    TableReply {
-        table: TableProperties {
-            table: TableId(1),
-            name: "temp".into(),
-            partition_count,
-            replica_count: 2,
-            durability: Durability::Synced,
-        },
-        partitions: vec![
-            Configuration { ballot: Ballot(2), primary: Some(NodeId(1)), secondaries: vec![NodeId(2)] };
-            partition_count as usize
-        ],
-        nodes: nodes.iter().enumerate().map(node).collect(),
     }
 }

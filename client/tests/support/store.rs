@@ -1,38 +1,104 @@
-//! Rows in a map, answered as a storage node answers, but a few rows at a time.
+//! Rows in maps, answered as a storage node answers, but a few rows at a time.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use pegasus_client::now_seconds;
+use pegasus_client::{TableId, now_seconds};
+use pegasus_wire::expiry::is_expired;
 use pegasus_wire::key::{decode, encode};
-use pegasus_wire::messages::data::{
-    ArchivedGet, ArchivedMultiGet, ArchivedRowOperation, ArchivedScan, ArchivedWrite, GetReply, Row, Rows, WriteReply,
-};
-use pegasus_wire::{Decree, Frame, FrameBuilder, FrameHeader, MessageKind, Status};
+use pegasus_wire::messages::ErrorReply;
+use pegasus_wire::messages::data::{ArchivedEndScan, ArchivedGet, CompactionState, CopyReply, GetReply, QueryCopy};
+use pegasus_wire::{Decree, Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId, Status, partition_index};
 
-/// Rows in an answer at most.
-pub const PAGE_ROWS: usize = 3;
+/// A value and the second of its expiry.
+pub type Cell = (Vec<u8>, u32);
+/// Rows by stored key.
+pub type Partition = BTreeMap<Vec<u8>, Cell>;
 
-type Partition = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
-
-/// All partitions of one table, by index.
+/// The rows of all tables. What one node acknowledges, the others have.
 #[derive(Default)]
 pub struct Store {
-    partitions: Mutex<BTreeMap<u32, Partition>>,
+    partitions: Mutex<BTreeMap<PartitionId, Partition>>,
+    /// Tables that the nodes know to be dropped.
+    dropped: Mutex<HashSet<TableId>>,
 }
 
-/// What a read asks of a range.
-struct Range<'a> {
-    start: (&'a [u8], bool),
-    stop: (&'a [u8], bool),
-    rows_max: usize,
-    no_value: bool,
-}
+/// Table 1 is called temp.
+pub const TEMP: TableId = TableId(1);
 
 impl Store {
+    /// Rows of all tables.
     pub fn rows(&self) -> usize {
-        self.partitions.lock().unwrap().values().map(BTreeMap::len).sum()
+        self.lock().values().map(BTreeMap::len).sum()
+    }
+
+    /// Puts a row without asking anybody.
+    pub fn put(&self, partition_count: u32, hash_key: &[u8], sort_key: &[u8], value: &[u8], expiry: u32) {
+        let index = partition_index(hash_key, sort_key, partition_count);
+        let mut partitions = self.lock();
+        let rows = partitions.entry(PartitionId { table: TEMP, index }).or_default();
+        rows.insert(encode(hash_key, sort_key), (value.to_vec(), expiry));
+    }
+
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// The nodes hear that a table was dropped, or recalled.
+    pub fn set_dropped(&self, table: TableId, dropped: bool) {
+        let mut known = self.dropped.lock().unwrap();
+        if dropped {
+            known.insert(table)
+        } else {
+            known.remove(&table)
+        };
+    }
+
+    /// The rows of a partition as they are now.
+    pub fn snapshot(&self, partition: PartitionId) -> Partition {
+        self.lock().get(&partition).cloned().unwrap_or_default()
+    }
+
+    /// Does something to the rows of a partition, in one step.
+    pub fn change<T>(&self, partition: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> T {
+        change(self.lock().entry(partition).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PartitionId, Partition>> {
+        self.partitions.lock().unwrap()
+    }
+
+    fn is_dropped(&self, table: TableId) -> bool {
+        self.dropped.lock().unwrap().contains(&table)
+    }
+}
+
+/// A storage node over the store.
+pub struct Node {
+    pub store: Arc<Store>,
+    contexts: Mutex<Contexts>,
+}
+
+/// Snapshots of scans, by their ids.
+struct Contexts {
+    last: u64,
+    kept: HashMap<u64, (PartitionId, Partition)>,
+}
+
+impl Node {
+    /// Contexts of different nodes have different numbers.
+    pub fn new(store: Arc<Store>, number: u64) -> Node {
+        Node { store, contexts: Mutex::new(Contexts { last: number << 32, kept: HashMap::new() }) }
+    }
+
+    /// How many contexts it keeps.
+    pub fn contexts(&self) -> usize {
+        self.contexts.lock().unwrap().kept.len()
+    }
+
+    /// Forgets all contexts.
+    pub fn lose_contexts(&self) {
+        self.contexts.lock().unwrap().kept.clear();
     }
 
     pub fn answer(&self, frame: &Frame, out: &mut Vec<u8>) {
@@ -40,17 +106,54 @@ impl Store {
         match frame.header.kind {
             MessageKind::GET => self.get(frame, header, out),
             MessageKind::WRITE => self.write(frame, header, out),
+            MessageKind::INCREMENT => self.increment(frame, header, out),
+            MessageKind::CHECK_AND_WRITE => self.check_and_write(frame, header, out),
             MessageKind::MULTI_GET => self.multi_get(frame, header, out),
             MessageKind::SCAN => self.scan(frame, header, out),
+            MessageKind::END_SCAN => {
+                assert_eq!(frame.header.request_id, 0, "it is one way");
+                let message = frame.body::<ArchivedEndScan>().unwrap();
+                self.contexts.lock().unwrap().kept.remove(&message.context.to_native());
+            }
+            MessageKind::QUERY_COPY => query_copy(&frame.decode().unwrap(), header, out),
             other => panic!("a storage node was asked {other}"),
         }
     }
 
+    /// False, and a refusal, if the table was dropped.
+    pub fn serves(&self, partition: PartitionId, header: FrameHeader, out: &mut Vec<u8>) -> bool {
+        let dropped = self.store.is_dropped(partition.table);
+        if dropped {
+            refuse(header, Status::NoSuchTable, "the table was dropped", out);
+        }
+        !dropped
+    }
+
+    /// The snapshot of a context, if it is known.
+    pub fn known_context(&self, id: u64, partition: PartitionId) -> Option<Partition> {
+        let contexts = self.contexts.lock().unwrap();
+        contexts.kept.get(&id).filter(|(of, _)| *of == partition).map(|(_, rows)| rows.clone())
+    }
+
+    pub fn keep_context(&self, partition: PartitionId, rows: Partition) -> u64 {
+        let mut contexts = self.contexts.lock().unwrap();
+        contexts.last += 1;
+        let id = contexts.last;
+        contexts.kept.insert(id, (partition, rows));
+        id
+    }
+
+    pub fn end_context(&self, id: u64) {
+        self.contexts.lock().unwrap().kept.remove(&id);
+    }
+
     fn get(&self, frame: &Frame, header: FrameHeader, out: &mut Vec<u8>) {
         let get = frame.body::<ArchivedGet<'_>>().unwrap();
-        let partitions = self.partitions.lock().unwrap();
-        let partition = partitions.get(&get.partition.index.to_native());
-        match partition.and_then(|rows| rows.get(&encode(&get.hash_key, &get.sort_key))) {
+        let partition = PartitionId::from(&get.partition);
+        if !self.serves(partition, header, out) {
+            return;
+        }
+        match alive(&self.store.snapshot(partition), &encode(&get.hash_key, &get.sort_key)) {
             None => FrameBuilder::append_empty(out, FrameHeader { status: Status::NotFound, ..header }, &[]),
             Some((value, expiry)) => {
                 let ttl_seconds = if *expiry == 0 { -1 } else { i64::from(*expiry) - i64::from(now_seconds()) };
@@ -59,83 +162,32 @@ impl Store {
             }
         }
     }
-
-    fn write(&self, frame: &Frame, header: FrameHeader, out: &mut Vec<u8>) {
-        let write = frame.body::<ArchivedWrite<'_>>().unwrap();
-        let mut partitions = self.partitions.lock().unwrap();
-        let rows = partitions.entry(write.partition.index.to_native()).or_default();
-        for operation in write.operations.iter() {
-            match operation {
-                ArchivedRowOperation::Put { sort_key, value, expiry_seconds } => {
-                    let row = (value.to_vec(), expiry_seconds.to_native());
-                    rows.insert(encode(&write.hash_key, sort_key), row);
-                }
-                ArchivedRowOperation::Delete { sort_key } => {
-                    rows.remove(&encode(&write.hash_key, sort_key));
-                }
-            }
-        }
-        FrameBuilder::append(out, header, &WriteReply { decree: Decree(7) }, &[]);
-    }
-
-    fn multi_get(&self, frame: &Frame, header: FrameHeader, out: &mut Vec<u8>) {
-        let asked = frame.body::<ArchivedMultiGet<'_>>().unwrap();
-        let partitions = self.partitions.lock().unwrap();
-        let empty = Partition::new();
-        let stored = partitions.get(&asked.partition.index.to_native()).unwrap_or(&empty);
-        let of_hash_key: Partition = stored
-            .iter()
-            .filter(|(key, _)| decode(key).unwrap().0 == &*asked.hash_key)
-            .map(|(key, row)| (decode(key).unwrap().1.to_vec(), row.clone()))
-            .collect();
-        if asked.sort_keys.is_empty() {
-            let range = Range {
-                start: (&asked.start, asked.start_inclusive),
-                stop: (&asked.stop, asked.stop_inclusive),
-                rows_max: asked.rows_max.to_native() as usize,
-                no_value: asked.no_value,
-            };
-            return answer_range(&of_hash_key, &range, false, header, out);
-        }
-        let keys: Vec<&[u8]> = asked.sort_keys.iter().map(|key| &*key.bytes).collect();
-        let looked_at = &keys[..keys.len().min(PAGE_ROWS)];
-        let found = looked_at.iter().filter_map(|&key| of_hash_key.get_key_value(key));
-        let rows: Vec<Row<'_>> = found.map(|(key, row)| to_row(key, row, asked.no_value)).collect();
-        let complete = looked_at.len() == keys.len();
-        let resume_after = if complete { &[] } else { looked_at[looked_at.len() - 1] };
-        let reply = Rows { count: rows.len() as u64, rows: &rows, complete, resume_after };
-        FrameBuilder::append(out, header, &reply, &[]);
-    }
-
-    fn scan(&self, frame: &Frame, header: FrameHeader, out: &mut Vec<u8>) {
-        let asked = frame.body::<ArchivedScan<'_>>().unwrap();
-        let partitions = self.partitions.lock().unwrap();
-        let empty = Partition::new();
-        let stored = partitions.get(&asked.partition.index.to_native()).unwrap_or(&empty);
-        let range = Range {
-            start: (&asked.start, asked.start_inclusive),
-            stop: (&asked.stop, false),
-            rows_max: asked.rows_max.to_native() as usize,
-            no_value: asked.no_value,
-        };
-        answer_range(stored, &range, asked.count_only, header, out);
-    }
 }
 
-fn answer_range(stored: &Partition, range: &Range<'_>, count_only: bool, header: FrameHeader, out: &mut Vec<u8>) {
-    let bound = |(key, inclusive): (&[u8], bool)| {
-        if inclusive { Bound::Included(key.to_vec()) } else { Bound::Excluded(key.to_vec()) }
+/// A row, unless it has expired.
+pub fn alive<'a>(rows: &'a Partition, stored: &[u8]) -> Option<&'a Cell> {
+    rows.get(stored).filter(|(_, expiry)| !is_expired(*expiry, now_seconds()))
+}
+
+/// The hash key of a stored key.
+pub fn hash_key_of(stored: &[u8]) -> &[u8] {
+    decode(stored).unwrap().0
+}
+
+/// Answers with a status and its reason.
+pub fn refuse(header: FrameHeader, status: Status, reason: &str, out: &mut Vec<u8>) {
+    FrameBuilder::append(out, FrameHeader { status, ..header }, &ErrorReply::new(reason), &[]);
+}
+
+fn query_copy(asked: &QueryCopy, header: FrameHeader, out: &mut Vec<u8>) {
+    let reply = CopyReply {
+        primary: true,
+        applied: Decree(7),
+        file_bytes: u64::from(asked.partition.index) * 1000,
+        estimated_rows: 3,
+        compaction: CompactionState::Running,
+        compaction_ended_seconds: 0,
+        compaction_percent: 40,
     };
-    let stop = if range.stop.0.is_empty() { Bound::Unbounded } else { bound(range.stop) };
-    let limit = if range.rows_max == 0 { PAGE_ROWS } else { range.rows_max.min(PAGE_ROWS) };
-    let mut found = stored.range((bound(range.start), stop));
-    let rows: Vec<Row<'_>> = found.by_ref().take(limit).map(|(key, row)| to_row(key, row, range.no_value)).collect();
-    let complete = found.next().is_none();
-    let resume_after = if complete { &[][..] } else { rows[rows.len() - 1].key };
-    let sent: &[Row<'_>] = if count_only { &[] } else { &rows };
-    FrameBuilder::append(out, header, &Rows { rows: sent, count: rows.len() as u64, complete, resume_after }, &[]);
-}
-
-fn to_row<'a>(key: &'a [u8], row: &'a (Vec<u8>, u32), no_value: bool) -> Row<'a> {
-    Row { key, value: if no_value { &[] } else { &row.0 }, expiry_seconds: row.1 }
+    FrameBuilder::append(out, header, &reply, &[]);
 }
