@@ -4,7 +4,7 @@
 use std::fs;
 
 use pegasus_engine::affinity::current_thread_cpus;
-use pegasus_engine::table::{OpenMode, SharedOptions, Table, TableShared};
+use pegasus_engine::table::{Bottommost, OpenMode, SharedOptions, Table, TableShared};
 use pegasus_wire::PartitionId;
 
 /// Allowed CPUs, as the kernel prints them, of all threads of this process whose names begin so.
@@ -44,7 +44,7 @@ fn background_threads_stay_on_the_cpus_they_were_given() {
             let path = root.path().join(index.to_string());
             let table = Table::open(&path, &shared, PartitionId::new(1, index), OpenMode::CreateIfMissing).unwrap();
             table.flush().unwrap();
-            table.compact();
+            let _ = table.compact(Bottommost::Force).unwrap();
             table
         })
         .collect();

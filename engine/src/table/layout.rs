@@ -2,7 +2,15 @@
 //!
 //! ```text
 //! rows     u16 BE hash key length , hash key , sort key     length <= 1024, so never FF FF
-//! ours     FF FF 64 ("d")                                   the applied decree
+//! ours     FF FF 63 ("c")                                   the last manual compaction
+//!          FF FF 64 ("d")                                   the applied decree
+//!          FF FF 73 ("s")                                   the shape of the files
+//!
+//! last manual compaction:
+//! offset size field              big endian
+//!      0    1 version            1
+//!      1    8 began seconds      Unix second
+//!      9    8 ended seconds      Unix second
 //!
 //! applied decree:
 //! offset size field              big endian
@@ -10,7 +18,16 @@
 //!      1    8 decree             last mutation applied
 //!      9    8 ballot             its ballot
 //!     17    8 timestamp micros   its stamp
+//!
+//! shape:
+//! offset size field              big endian
+//!      0    1 version            1
+//!      1    1 usage scenario     0 normal, 1 prefer_write, 2 bulk_load
+//!      2    8 write buffer bytes 0: the node's setting
 //! ```
+//!
+//! The applied decree is written with the rows; the others are written by themselves, and lose nothing but
+//! themselves in a crash.
 
 use pegasus_wire::key::{self, ROWS_END};
 use pegasus_wire::{Ballot, Decree};
@@ -18,6 +35,12 @@ use rocksdb::SliceTransform;
 
 /// Where the applied decree is kept.
 pub(super) const APPLIED_KEY: [u8; 3] = [0xFF, 0xFF, b'd'];
+
+/// Where the last manual compaction is kept.
+pub(super) const COMPACTION_KEY: [u8; 3] = [0xFF, 0xFF, b'c'];
+
+/// Where the shape of the files is kept.
+pub(super) const SHAPE_KEY: [u8; 3] = [0xFF, 0xFF, b's'];
 
 /// True for keys that are not rows.
 pub(super) fn is_reserved(key: &[u8]) -> bool {

@@ -23,10 +23,11 @@
 //! A learner gets a table as a [`CheckpointImage`] of its primary's, and takes it in as [`Incoming`].
 //!
 //! Reading order: [`value`], `layout`, `shared`, `open`, `apply`, `read`, `scan` (`snapshot`, `walk`, `seek`, `judge`),
-//! `filter`, `statistics`, `checkpoint`, `incoming`.
+//! `filter`, `shape`, `compaction`, `statistics`, `checkpoint`, `incoming`.
 
 mod apply;
 mod checkpoint;
+mod compaction;
 mod error;
 mod filter;
 mod incoming;
@@ -36,6 +37,7 @@ mod open;
 mod read;
 mod scan;
 mod seek;
+mod shape;
 mod shared;
 mod snapshot;
 mod statistics;
@@ -43,7 +45,7 @@ pub mod value;
 mod walk;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pegasus_wire::{Decree, PartitionId};
@@ -51,12 +53,14 @@ use rocksdb::{DB, FlushOptions, ReadOptions, WriteOptions};
 
 pub use self::apply::{ApplyMode, ApplyOutcome};
 pub use self::checkpoint::{CheckpointImage, CheckpointReader};
+pub use self::compaction::{Bottommost, CompactionOutcome, CompactionRecord};
 pub use self::error::{CheckpointError, TableError};
 pub use self::filter::EXPIRY_GRACE_SECONDS;
 pub use self::incoming::{FinishStep, Incoming};
 pub use self::open::OpenMode;
 pub use self::read::{Lookup, ReadMode, RowValue};
 pub use self::scan::{Scan, ScanOutcome, ScanRequest, ScanRows, ScannedRow, hash_key_range};
+pub use self::shape::TableShape;
 pub use self::shared::{SharedOptions, SharedStatistics, TableShared};
 pub use self::snapshot::TableSnapshot;
 pub use self::statistics::TableStatistics;
@@ -85,10 +89,18 @@ struct Inner {
     blocking_writes: WriteOptions,
     /// Held while a batch is applied: there is one applier at a time.
     applier: Mutex<apply::Applier>,
+    /// As last set; held while options are set.
+    shape: Mutex<TableShape>,
+    /// The manual compaction that runs.
+    compaction: Mutex<Option<compaction::RunningCompaction>>,
+    last_compaction: Mutex<CompactionRecord>,
+    /// It is to be closed; see [`Table::stop`].
+    stopped: AtomicBool,
     applied: AtomicU64,
     timestamp_micros: AtomicU64,
     flushed: AtomicU64,
     counters: statistics::Counters,
+    shared: TableShared,
 }
 
 impl Table {
@@ -138,11 +150,6 @@ impl Table {
         self.inner.db.flush_opt(&options).map_err(|error| self.failed("flush", error))?;
         self.inner.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.read_flushed()
-    }
-
-    /// Rewrites all files, dropping what is overwritten, deleted or long expired. Blocks, for as long as it takes.
-    pub fn compact(&self) {
-        self.inner.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     }
 
     fn failed(&self, action: &'static str, error: rocksdb::Error) -> TableError {

@@ -1,16 +1,16 @@
 //! Opening a table.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pegasus_wire::PartitionId;
 use rocksdb::{DB, ReadOptions, ReadTier, WriteOptions};
 
 use super::apply::Applier;
-use super::layout::{APPLIED_KEY, AppliedRecord};
+use super::layout::{APPLIED_KEY, AppliedRecord, COMPACTION_KEY, SHAPE_KEY};
 use super::statistics::Counters;
-use super::{Inner, Table, TableError, TableShared};
+use super::{CompactionRecord, Inner, Table, TableError, TableShape, TableShared};
 use crate::durable_file::{FileError, create_directory};
 
 /// Whether a table may be made.
@@ -35,26 +35,30 @@ impl Table {
         mode: OpenMode,
     ) -> Result<Table, TableError> {
         let failed = |error| TableError::from_rocksdb(path, "open", error);
-        let db = match mode {
-            OpenMode::Existing => DB::open(shared.rocksdb(), path).map_err(failed)?,
-            OpenMode::CreateIfMissing => {
-                make_directory(path)?;
-                let mut options = shared.rocksdb().clone();
-                options.create_if_missing(true);
-                DB::open(&options, path).map_err(failed)?
-            }
-        };
-        // What is flushed was in memory a moment ago: it goes to the block cache as well, or the next read of it
-        // would have to leave the serving core. This option has no setter of its own.
-        let keep_flushed_in_cache = [("block_based_table_factory", "{prepopulate_block_cache=kFlushOnly;}")];
-        db.set_options(&keep_flushed_in_cache).map_err(failed)?;
-
-        let table = Table { inner: Arc::new(Inner::new(db, partition, path)) };
+        let mut options = shared.rocksdb().clone();
+        // Not before the table has the shape it is kept in.
+        options.set_disable_auto_compactions(true);
+        if mode == OpenMode::CreateIfMissing {
+            make_directory(path)?;
+            options.create_if_missing(true);
+        }
+        let db = DB::open(&options, path).map_err(failed)?;
+        let table = Table { inner: Arc::new(Inner::new(db, partition, path, shared)) };
         let record = table.read_applied_record(&table.inner.blocking_reads)?;
         table.set_applied(&record);
         table.read_flushed()?;
+        let shape = table.read_own(&SHAPE_KEY)?.and_then(|stored| TableShape::decode(&stored)).unwrap_or_default();
+        table.set_shape_options(shape, &OPTIONS_WITHOUT_SETTER)?;
+        *table.inner.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
+        let compacted = table.read_own(&COMPACTION_KEY)?.and_then(|stored| CompactionRecord::decode(&stored));
+        *table.inner.last_compaction.lock().unwrap_or_else(PoisonError::into_inner) = compacted.unwrap_or_default();
         shared.register(&table);
         Ok(table)
+    }
+
+    fn read_own(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        let stored = self.inner.db.get_opt(key, &self.inner.blocking_reads);
+        stored.map_err(|error| self.failed("read what is kept of the table", error))
     }
 
     /// Reads how far the table is, through the given tier. A table without a record is empty.
@@ -70,7 +74,7 @@ impl Table {
 }
 
 impl Inner {
-    fn new(db: DB, partition: PartitionId, path: &Path) -> Inner {
+    fn new(db: DB, partition: PartitionId, path: &Path, shared: &TableShared) -> Inner {
         Inner {
             db,
             partition,
@@ -81,10 +85,15 @@ impl Inner {
             inline_writes: write_options(true),
             blocking_writes: write_options(false),
             applier: Mutex::new(Applier::default()),
+            shape: Mutex::new(TableShape::default()),
+            compaction: Mutex::new(None),
+            last_compaction: Mutex::new(CompactionRecord::default()),
+            stopped: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             timestamp_micros: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             counters: Counters::default(),
+            shared: shared.clone(),
         }
     }
 }
@@ -111,3 +120,12 @@ fn make_directory(path: &Path) -> Result<(), TableError> {
         detail: error.to_string(),
     })
 }
+
+/// Options that have no setter of their own.
+const OPTIONS_WITHOUT_SETTER: [(&str, &str); 2] = [
+    // What is flushed was in memory a moment ago: it goes to the block cache as well, or the next read of it would have
+    // to leave the serving core.
+    ("block_based_table_factory", "{prepopulate_block_cache=kFlushOnly;}"),
+    // A read from memory sorts the range deletes there if one was added since the last read: they must not become many.
+    ("memtable_max_range_deletions", "500"),
+];

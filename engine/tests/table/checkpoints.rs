@@ -105,7 +105,7 @@ fn a_table_arrives_as_it_was_and_is_flushed_there() {
     // The table goes on, and gives up the files that the image has.
     apply(&source, &[put(1501, b"h", b"late", b"late", 0)]);
     source.flush().unwrap();
-    source.compact();
+    compact(&source);
     let mut reader = image.read();
     let announced = reader.image().stream_bytes();
     let stream = stream(&mut reader);

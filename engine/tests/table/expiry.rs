@@ -39,7 +39,7 @@ fn compaction_drops_rows_that_expired_a_while_ago_and_no_others() {
     table.flush().unwrap();
     // As of the year 2016 nothing has expired: what is missing then has left the files.
     assert_eq!(scan(&table, &everything(0)).count, 4);
-    table.compact();
+    compact(&table);
     let left: Vec<_> = keys(&scan(&table, &ScanRequest { no_value: true, ..everything(0) }));
     let names: Vec<_> = left.iter().map(|key| String::from_utf8_lossy(&key[3..]).into_owned()).collect();
     assert_eq!(names, ["for ever", "just gone", "soon"]);
@@ -54,9 +54,9 @@ fn a_row_written_again_does_not_come_back_in_its_old_form() {
     let table = create(root.path());
     apply(&table, &[put(1, b"h", b"", b"old", 0)]);
     table.flush().unwrap();
-    table.compact();
+    compact(&table);
     apply(&table, &[put(2, b"h", b"", b"new", system_now_seconds() - 1000)]);
     table.flush().unwrap();
-    table.compact();
+    compact(&table);
     assert_eq!(get(&table, b"h", b"", 0), None);
 }

@@ -11,5 +11,6 @@ mod query;
 mod range_deletes;
 mod reads;
 mod scans;
+mod shapes;
 mod snapshots;
 mod support;

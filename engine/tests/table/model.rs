@@ -74,7 +74,7 @@ impl Harness {
         match step {
             Step::Apply(mutations) => self.apply_all(mutations),
             Step::Flush => assert_eq!(self.table().flush().unwrap().0, self.log.len() as u64),
-            Step::Compact => self.table().compact(),
+            Step::Compact => compact(self.table()),
             Step::Restart => {
                 self.snapshots.clear();
                 self.table = None;

@@ -38,7 +38,7 @@ fn fixture() -> &'static Fixture {
             match generation {
                 0 => {
                     table.flush().unwrap();
-                    table.compact();
+                    compact(&table);
                 }
                 1 => drop(table.flush().unwrap()),
                 _ => {}

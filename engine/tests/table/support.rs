@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use pegasus_engine::table::{
-    ApplyMode, ApplyOutcome, Lookup, OpenMode, ReadMode, Scan, ScanOutcome, ScanRequest, SharedOptions, Table,
-    TableShared,
+    ApplyMode, ApplyOutcome, Bottommost, CompactionOutcome, Lookup, OpenMode, ReadMode, Scan, ScanOutcome, ScanRequest,
+    SharedOptions, Table, TableShared,
 };
 use pegasus_wire::expiry::seconds_since_epoch;
 use pegasus_wire::key::{decode, encode};
@@ -91,6 +91,10 @@ pub(crate) fn empty(decree: u64) -> Mutation {
 
 pub(crate) fn apply(table: &Table, mutations: &[Mutation]) {
     assert_eq!(table.apply(mutations, ApplyMode::Blocking).unwrap(), ApplyOutcome::Applied);
+}
+
+pub(crate) fn compact(table: &Table) {
+    assert_eq!(table.compact(Bottommost::Force).unwrap(), CompactionOutcome::Finished);
 }
 
 /// `Some` with the data of a live row, read from wherever it is.
