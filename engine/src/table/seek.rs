@@ -99,9 +99,9 @@ impl SeekRange {
         if reverse {
             options.set_iterate_lower_bound(self.first.as_slice());
         }
-        // The filters know hash keys: a range inside one skips the files without it.
+        // The filters know hash keys: a range inside one skips the files without it. What an iterator finds beyond the
+        // hash key is not defined then, and beyond its bounds.
         let one_hash_key = self.one_hash_key.is_some();
-        options.set_prefix_same_as_start(one_hash_key);
         options.set_total_order_seek(!one_hash_key);
         // A walk through the table must not push out what is read often.
         options.fill_cache(one_hash_key);

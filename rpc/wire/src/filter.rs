@@ -85,9 +85,9 @@ impl SortKeys<'_> {
 
     /// True if this sort key is in the range.
     pub fn contains(&self, sort_key: &[u8]) -> bool {
-        let after_start = if self.start_inclusive { sort_key >= self.start } else { sort_key > self.start };
-        let before_stop = if self.stop_inclusive { sort_key <= self.stop } else { sort_key < self.stop };
-        after_start && (self.stop.is_empty() || before_stop)
+        let start = || if self.start_inclusive { sort_key >= self.start } else { sort_key > self.start };
+        let stop = || if self.stop_inclusive { sort_key <= self.stop } else { sort_key < self.stop };
+        ((self.start.is_empty() && self.start_inclusive) || start()) && (self.stop.is_empty() || stop())
     }
 }
 
