@@ -8,6 +8,7 @@ use pegasus_client::{Client, ClientOptions, Table};
 use tokio::sync::OnceCell;
 
 use crate::cli::GlobalOptions;
+use crate::escape::{escape, escape_all};
 use crate::output::{Failure, Style};
 
 /// Where a cluster is looked for if nothing is said.
@@ -35,9 +36,19 @@ impl Context {
         Context { options, connection: OnceCell::new_with(client) }
     }
 
+    /// The options it was made with.
+    pub fn options(&self) -> &GlobalOptions {
+        &self.options
+    }
+
     /// How to print.
     pub fn style(&self) -> Style {
         if self.options.json { Style::Json } else { Style::Text }
+    }
+
+    /// Bytes as text for people.
+    pub fn text(&self, bytes: &[u8]) -> String {
+        if self.options.escape_all { escape_all(bytes) } else { escape(bytes) }
     }
 
     /// The connection, if one was made.
@@ -63,11 +74,15 @@ impl Context {
     /// The table to work on.
     pub async fn table(&self) -> Result<Table, Failure> {
         let name = self.table_name()?;
-        let table = self.client().await?.table(&name).await?;
-        Ok(match self.options.timeout_ms {
+        Ok(self.with_timeout(self.client().await?.table(&name).await?))
+    }
+
+    /// A table of any cluster, with the time limit that was asked for.
+    pub fn with_timeout(&self, table: Table) -> Table {
+        match self.options.timeout_ms {
             Some(timeout_ms) => table.with_timeout(Duration::from_millis(timeout_ms)),
             None => table,
-        })
+        }
     }
 }
 

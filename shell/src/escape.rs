@@ -34,6 +34,13 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// Writes every byte as an escape, so that nothing depends on what the reader takes for text.
+pub fn escape_all(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(4 * bytes.len());
+    bytes.iter().for_each(|byte| push_hex(&mut out, *byte));
+    out
+}
+
 /// Appends bytes as text for files: only what must be escaped is.
 pub fn escape_into(out: &mut String, bytes: &[u8]) {
     append(out, bytes, |character| !character.is_control());
@@ -142,6 +149,7 @@ mod tests {
         let mut file = String::new();
         escape_into(&mut file, "\u{200b}\u{9b}\t".as_bytes());
         assert_eq!(file, "\u{200b}\\xc2\\x9b\\t");
+        assert_eq!(escape_all(b"a\xff"), "\\x61\\xff");
         assert_eq!(unescape(br#"\a\b\f\v\"\'\x41\x4a"#).expect("sound text"), b"\x07\x08\x0c\x0b\"'AJ");
         assert_eq!(unescape(br"\01").expect("sound text"), b"\x001");
         assert_eq!(unescape(b"raw \xff\xfe").expect("sound text"), b"raw \xff\xfe");
@@ -164,7 +172,8 @@ mod tests {
             let mut file = String::new();
             escape_into(&mut file, &bytes);
             prop_assert!(!file.chars().any(|c| c.is_control()), "{file:?}");
-            prop_assert_eq!(unescape(file.as_bytes()).expect("written by escape_into"), bytes);
+            prop_assert_eq!(&unescape(file.as_bytes()).expect("written by escape_into"), &bytes);
+            prop_assert_eq!(unescape(escape_all(&bytes).as_bytes()).expect("written by escape_all"), bytes);
         }
 
         #[test]

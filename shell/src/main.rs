@@ -1,7 +1,6 @@
 //! The program `pegasus`.
 
-use clap::Parser;
-use pegasus_shell::cli::Cli;
+use pegasus_shell::cli::{Cli, parse};
 use pegasus_shell::context::Context;
 use pegasus_shell::output::{Failure, Outcome, Style};
 use pegasus_shell::{commands, prompt};
@@ -10,7 +9,7 @@ use pegasus_shell::{commands, prompt};
 const EXIT_FAILURE: i32 = 2;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = parse(std::env::args_os().skip(1)).unwrap_or_else(|error| error.exit());
     let style = if cli.global.json { Style::Json } else { Style::Text };
     let code = match run(cli) {
         Ok(ending) => ending as i32,

@@ -87,17 +87,23 @@ pub fn print_line(text: &str) {
     }
 }
 
-/// Rows and columns for people. Columns of numbers are aligned to the right.
+/// Rows and columns for people. Columns of numbers and sizes are aligned to the right; `-` stands for none.
 #[derive(Debug)]
 pub struct Grid {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    only_texts: bool,
 }
 
 impl Grid {
     /// A grid with these columns.
     pub fn new(headings: &[&'static str]) -> Grid {
-        Grid { headings: headings.to_vec(), rows: Vec::new() }
+        Grid { headings: headings.to_vec(), rows: Vec::new(), only_texts: false }
+    }
+
+    /// A grid whose cells are texts, also where they look like numbers.
+    pub fn of_texts(headings: &[&'static str]) -> Grid {
+        Grid { only_texts: true, ..Grid::new(headings) }
     }
 
     /// Adds a row, which has one cell per column.
@@ -111,12 +117,15 @@ impl Grid {
         let columns = self.headings.len();
         let width_of = |cell: &str| cell.chars().count();
         let mut widths: Vec<usize> = self.headings.iter().map(|heading| width_of(heading)).collect();
-        let mut numeric = vec![!self.rows.is_empty(); columns];
+        let mut numeric = vec![!self.only_texts; columns];
         for row in &self.rows {
             for (column, cell) in row.iter().enumerate() {
                 widths[column] = widths[column].max(width_of(cell));
-                numeric[column] &= !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit());
+                numeric[column] &= cell == "-" || is_quantity(cell);
             }
+        }
+        for (column, numeric) in numeric.iter_mut().enumerate() {
+            *numeric &= self.rows.iter().any(|row| row[column] != "-");
         }
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             let mut out = String::new();
@@ -138,6 +147,14 @@ impl Grid {
     }
 }
 
+/// True for `17`, `99.5` and either of them with a unit: `1.5 KiB`, `40 %`.
+fn is_quantity(cell: &str) -> bool {
+    let (number, unit) = cell.split_once(' ').unwrap_or((cell, ""));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits(whole) && digits(fraction) && unit.chars().all(|c| c.is_ascii_alphabetic() || c == '%')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +166,27 @@ mod tests {
         grid.row(vec!["statistics".into(), "1234".into()]);
         assert_eq!(grid.render(), "name        rows\ntemp           7\nstatistics  1234\n");
         assert_eq!(Grid::new(&["a", "b"]).render(), "a  b\n");
+    }
+
+    #[test]
+    fn sizes_are_aligned_to_the_right_and_texts_to_the_left() {
+        let mut grid = Grid::new(&["files", "moment", "note"]);
+        grid.row(vec!["1.5 KiB".into(), "2016-01-01 00:00:00 UTC".into(), "-".into()]);
+        grid.row(vec!["-".into(), "-".into(), "-".into()]);
+        grid.row(vec!["17 B".into(), "never".into(), "-".into()]);
+        let rendered = grid.render();
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines[0], "  files  moment                   note");
+        assert_eq!(lines[1], "1.5 KiB  2016-01-01 00:00:00 UTC  -");
+        assert_eq!(lines[2], "      -  -                        -");
+        assert_eq!(lines[3], "   17 B  never                    -");
+        assert!(is_quantity("99.5 %") && is_quantity("0"));
+        let mut texts = Grid::of_texts(&["value"]);
+        texts.row(vec!["7".into()]);
+        assert_eq!(texts.render(), "value\n7\n");
+        for text in ["", "127.0.0.1:34801", "1.2.3", "-1", "3:00", "5 of 8", "1.", "12 h 5"] {
+            assert!(!is_quantity(text), "{text}");
+        }
     }
 
     #[test]

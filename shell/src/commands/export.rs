@@ -13,9 +13,10 @@ use crate::transfer::format::Format;
 use crate::transfer::progress::{Progress, per_second};
 
 /// Options of `export`.
-///
-/// The rows come in no particular order, and not from one moment: an export sees some of what is written while it runs.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    The rows come in no particular order. Those of one partition are of one moment, unless the partition\n\
+    moved to another node meanwhile; those of several partitions are not.")]
 pub struct ExportArguments {
     /// The file to write; - for standard output
     pub output: PathBuf,

@@ -19,11 +19,11 @@ use crate::transfer::reader;
 const GROUPS_AHEAD_MAX: usize = 64;
 
 /// Options of `import`.
-///
-/// Lines are TSV (hash key, sort key, value and perhaps expiry, with C-style escapes) or JSON objects with the same
-/// fields. Rows that could not be written, or of which it is not known, are written again: that changes nothing, since
-/// the same row is written. If a row stands in the input twice, the later line wins.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Lines are TSV (hash key, sort key, value and perhaps expiry, with C-style escapes) or JSON objects with\n\
+    the same fields. Rows that could not be written, or of which it is not known, are written again: that\n\
+    changes nothing, since the same row is written. If a row stands in the input twice, the later line wins.")]
 pub struct ImportArguments {
     /// The file to read; - for standard input
     pub input: PathBuf,

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use pegasus_client::{Ballot, Client, Configuration, Diagnosis, NodeId, PartitionDiagnosis, PartitionId, TableReply};
+use pegasus_client::{
+    Ballot, Client, Configuration, Diagnosis, NodeId, PartitionDiagnosis, PartitionId, TableReply, TableState,
+};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -95,7 +97,11 @@ async fn list(context: &Context, scope: Scope) -> Outcome {
     let client = context.client().await?;
     let tables = match table_in(context, scope) {
         Some(table) => vec![table],
-        None => client.list_tables().await?.into_iter().map(|table| table.name).collect(),
+        None => {
+            let tables = client.list_tables().await?.into_iter();
+            let serving = tables.filter(|table| table.state == TableState::Available);
+            serving.map(|table| table.properties.name).collect()
+        }
     };
     let mut listed = Vec::new();
     for table in &tables {
@@ -354,7 +360,7 @@ mod tests {
         };
         let partitions = vec![configuration(7, 1, &[2, 0xab]); 4];
         let diagnosis = Diagnosis { examined, partitions: vec![found(1, false), found(2, true)] };
-        vec![(TableReply { table, partitions, nodes: vec![node(1), node(2)] }, diagnosis)]
+        vec![(TableReply { table, environment: vec![], partitions, nodes: vec![node(1), node(2)] }, diagnosis)]
     }
 
     #[test]

@@ -1,25 +1,16 @@
-//! Rows: set, get, del, exist, ttl, and the same for several rows of one hash key.
+//! One row: set, get, del, exist, ttl, incr.
 
 use std::io::Write;
 
 use clap::Args;
-use pegasus_client::{RangeOptions, Row, SortKeyRange, Ttl, WriteBatch, expiry_from_now};
+use pegasus_client::{Ttl, TtlChange};
 use serde_json::{Value, json};
 
 use crate::cli::Text;
+use crate::commands::arguments::RowArguments;
 use crate::context::Context;
-use crate::escape::escape;
-use crate::output::{Ending, Failure, Grid, Outcome, Style};
-use crate::transfer::format::{bytes_to_json, to_unix};
-
-/// One row.
-#[derive(Debug, Args)]
-pub struct RowArguments {
-    /// Hash key; not empty
-    pub hash_key: Text,
-    /// Sort key; may be empty ("")
-    pub sort_key: Text,
-}
+use crate::output::{Ending, Failure, Outcome, Style};
+use crate::transfer::format::bytes_to_json;
 
 /// Options of `set`.
 #[derive(Debug, Args)]
@@ -28,10 +19,21 @@ pub struct SetArguments {
     #[command(flatten)]
     pub row: RowArguments,
     /// Value
+    #[arg(allow_negative_numbers = true)]
     pub value: Text,
-    /// Seconds the row lives; 0 means until it is deleted
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-    pub ttl: u32,
+    /// Seconds the row lives; 0 means until it is deleted, or for the table's default_ttl
+    #[arg(value_name = "TTL")]
+    pub ttl_in_seconds: Option<u32>,
+    /// The same as an option
+    #[arg(long, value_name = "SECONDS", conflicts_with = "ttl_in_seconds")]
+    pub ttl: Option<u32>,
+}
+
+impl SetArguments {
+    /// Seconds the row lives; 0 for none said.
+    pub fn ttl_seconds(&self) -> u32 {
+        self.ttl_in_seconds.or(self.ttl).unwrap_or(0)
+    }
 }
 
 /// Options of `get`.
@@ -45,85 +47,38 @@ pub struct GetArguments {
     pub raw: bool,
 }
 
-/// Options of `multi_set`.
+/// Options of `incr`.
 #[derive(Debug, Args)]
-pub struct MultiSetArguments {
-    /// Hash key; not empty
-    pub hash_key: Text,
-    /// Sort key and value of each row, in turns
-    #[arg(required = true, num_args = 2.., value_names = ["SORT_KEY", "VALUE"])]
-    pub rows: Vec<Text>,
-    /// Seconds the rows live; 0 means until they are deleted
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-    pub ttl: u32,
-}
-
-/// Options of `multi_get`.
-#[derive(Debug, Args)]
-pub struct MultiGetArguments {
-    /// Hash key; not empty
-    pub hash_key: Text,
-    /// Exactly these rows; without any, the rows of the range
-    pub sort_keys: Vec<Text>,
-    /// The range of sort keys.
+pub struct IncrArguments {
+    /// Which row.
     #[command(flatten)]
-    pub range: RangeArguments,
-    /// Most rows of the range to print; 0 means all
-    #[arg(long, default_value_t = 0, value_name = "ROWS")]
-    pub max: usize,
-    /// Print keys only
-    #[arg(long)]
-    pub no_value: bool,
+    pub row: RowArguments,
+    /// What to add; may be negative
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub increment: i64,
+    /// Seconds the row lives from now on; without it, it keeps the time it has
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ttl: Option<u32>,
+    /// The row lives until it is deleted from now on
+    #[arg(long, conflicts_with = "ttl")]
+    pub clear_ttl: bool,
 }
 
-/// A range of sort keys.
-#[derive(Debug, Args)]
-pub struct RangeArguments {
-    /// First sort key of the range
-    #[arg(long, value_name = "SORT_KEY")]
-    pub start: Option<Text>,
-    /// Leave the first sort key itself out
-    #[arg(long)]
-    pub start_exclusive: bool,
-    /// End of the range, not part of it
-    #[arg(long, value_name = "SORT_KEY")]
-    pub stop: Option<Text>,
-    /// The end belongs to the range
-    #[arg(long)]
-    pub stop_inclusive: bool,
-}
-
-impl RangeArguments {
-    /// True if the range is all sort keys.
-    pub fn is_everything(&self) -> bool {
-        self.start.is_none() && self.stop.is_none() && !self.start_exclusive && !self.stop_inclusive
-    }
-
-    /// The range as the client has it.
-    pub fn into_range(self) -> SortKeyRange {
-        SortKeyRange {
-            start: self.start.map_or_else(Vec::new, |text| text.0),
-            start_inclusive: !self.start_exclusive,
-            stop: self.stop.map_or_else(Vec::new, |text| text.0),
-            stop_inclusive: self.stop_inclusive,
+impl IncrArguments {
+    fn ttl_change(&self) -> TtlChange {
+        match self.ttl {
+            _ if self.clear_ttl => TtlChange::Clear,
+            Some(seconds) => TtlChange::Set(seconds),
+            None => TtlChange::Keep,
         }
     }
-}
-
-/// Options of `multi_del`.
-#[derive(Debug, Args)]
-pub struct MultiDelArguments {
-    /// Hash key; not empty
-    pub hash_key: Text,
-    /// Sort keys of the rows
-    #[arg(required = true)]
-    pub sort_keys: Vec<Text>,
 }
 
 /// Inserts or overwrites a row.
 pub async fn set(context: &Context, arguments: SetArguments) -> Outcome {
     let table = context.table().await?;
-    table.set_with_ttl(&arguments.row.hash_key, &arguments.row.sort_key, &arguments.value, arguments.ttl).await?;
+    let row = &arguments.row;
+    table.set_with_ttl(&row.hash_key, &row.sort_key, &arguments.value, arguments.ttl_seconds()).await?;
     Ok(show_done(context.style()))
 }
 
@@ -138,7 +93,7 @@ pub async fn get(context: &Context, arguments: GetArguments) -> Outcome {
         let written = out.write_all(&value).and_then(|()| out.flush());
         written.map_err(|error| Failure::new("output", format!("cannot write to standard output: {error}")))?;
     } else {
-        context.style().show(&line(&escape(&value)), json!({"found": true, "value": bytes_to_json(&value)}));
+        context.style().show(&line(&context.text(&value)), json!({"found": true, "value": bytes_to_json(&value)}));
     }
     Ok(Ending::Yes)
 }
@@ -169,52 +124,18 @@ pub async fn ttl(context: &Context, arguments: RowArguments) -> Outcome {
     Ok(Ending::Yes)
 }
 
-/// Inserts or overwrites rows of one hash key.
-pub async fn multi_set(context: &Context, arguments: MultiSetArguments) -> Outcome {
-    if !arguments.rows.len().is_multiple_of(2) {
-        return Err(Failure::usage("multi_set takes a hash key, then sort key and value of each row in turns"));
-    }
-    let expiry = expiry_from_now(arguments.ttl);
-    let mut batch = WriteBatch::new();
-    for pair in arguments.rows.chunks_exact(2) {
-        batch.put_until(&pair[0], &pair[1], expiry);
-    }
-    context.table().await?.write(&arguments.hash_key, &batch).await?;
-    Ok(show_done(context.style()))
-}
-
-/// Prints rows of one hash key.
-pub async fn multi_get(context: &Context, arguments: MultiGetArguments) -> Outcome {
-    let by_keys = !arguments.sort_keys.is_empty();
-    if by_keys && (!arguments.range.is_everything() || arguments.max != 0) {
-        return Err(Failure::usage("multi_get takes sort keys or a range (--start, --stop, --max), not both"));
-    }
+/// Adds to the number in a row and prints what it is then.
+pub async fn incr(context: &Context, arguments: IncrArguments) -> Outcome {
     let table = context.table().await?;
-    let (rows, complete) = if by_keys {
-        let keys = &arguments.sort_keys;
-        let rows = if arguments.no_value {
-            table.multi_exist(&arguments.hash_key, keys).await?
-        } else {
-            table.multi_get(&arguments.hash_key, keys).await?
-        };
-        (rows, true)
-    } else {
-        let options =
-            RangeOptions { range: arguments.range.into_range(), no_value: arguments.no_value, rows_max: arguments.max };
-        let answer = table.multi_get_range(&arguments.hash_key, &options).await?;
-        (answer.rows, answer.complete)
-    };
-    show_rows(context.style(), &rows, complete, arguments.no_value);
-    Ok(if rows.is_empty() { Ending::No } else { Ending::Yes })
+    let row = &arguments.row;
+    let change = arguments.ttl_change();
+    let value = table.incr_with(&row.hash_key, &row.sort_key, arguments.increment, change).await?;
+    context.style().show(&value.to_string(), json!({ "value": value }));
+    Ok(Ending::Yes)
 }
 
-/// Deletes rows of one hash key.
-pub async fn multi_del(context: &Context, arguments: MultiDelArguments) -> Outcome {
-    context.table().await?.multi_del(&arguments.hash_key, &arguments.sort_keys).await?;
-    Ok(show_done(context.style()))
-}
-
-fn show_done(style: Style) -> Ending {
+/// Says that it is done, of what has nothing else to say.
+pub(crate) fn show_done(style: Style) -> Ending {
     style.show("ok", json!({"ok": true}));
     Ending::Yes
 }
@@ -227,29 +148,46 @@ fn show_not_found(style: Style) -> Ending {
     Ending::No
 }
 
-fn show_rows(style: Style, rows: &[Row], complete: bool, no_value: bool) {
-    let values = rows.iter().map(|row| {
-        let mut object = json!({"sort_key": bytes_to_json(&row.sort_key), "expiry": to_unix(row.expiry_seconds)});
-        if !no_value {
-            object["value"] = bytes_to_json(&row.value);
-        }
-        object
-    });
-    let value = json!({"rows": values.collect::<Vec<_>>(), "complete": complete});
-    let headings: &[&'static str] = if no_value { &["sort_key"] } else { &["sort_key", "value"] };
-    let mut grid = Grid::new(headings);
-    for row in rows {
-        let mut cells = vec![escape(&row.sort_key)];
-        if !no_value {
-            cells.push(escape(&row.value));
-        }
-        grid.row(cells);
-    }
-    let more = if complete { "" } else { ", and there are more" };
-    style.show(&format!("{}({} rows{more})", grid.render(), rows.len()), value);
+/// A line even if the text is empty.
+pub(crate) fn line(text: &str) -> String {
+    format!("{text}\n")
 }
 
-/// A line even if the text is empty.
-fn line(text: &str) -> String {
-    format!("{text}\n")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+
+    fn command(line: &[&str]) -> Result<Command, clap::Error> {
+        parse(line.iter().map(ToString::to_string)).map(|cli| cli.command.expect("a command"))
+    }
+
+    #[test]
+    fn the_time_to_live_comes_last_or_as_an_option() {
+        for (line, seconds) in [
+            (&["set", "h", "s", "v"][..], 0),
+            (&["set", "h", "s", "v", "60"], 60),
+            (&["set", "h", "s", "-5", "--ttl", "60"], 60),
+        ] {
+            let Ok(Command::Set(arguments)) = command(line) else { panic!("{line:?}") };
+            assert_eq!(arguments.ttl_seconds(), seconds, "{line:?}");
+        }
+        for line in [&["set", "h", "s", "v", "-1"][..], &["set", "h", "s", "v", "60", "--ttl", "60"]] {
+            assert!(command(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_increment_is_one_unless_said() {
+        let parsed = |line: &[&str]| match command(line) {
+            Ok(Command::Incr(arguments)) => (arguments.increment, arguments.ttl_change()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parsed(&["incr", "h", "s"]), (1, TtlChange::Keep));
+        assert_eq!(parsed(&["incr", "h", "s", "-12", "--ttl", "5"]), (-12, TtlChange::Set(5)));
+        assert_eq!(parsed(&["incr", "h", "-1", "3", "--clear_ttl"]), (3, TtlChange::Clear));
+        for line in [&["incr", "h", "s", "x"][..], &["incr", "h", "s", "--ttl", "0"], &["incr", "h"]] {
+            assert!(command(line).is_err(), "{line:?}");
+        }
+    }
 }

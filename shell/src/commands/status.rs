@@ -1,4 +1,4 @@
-//! The state of the cluster.
+//! The state of the cluster: all of it, its nodes, or its meta servers and numbers.
 
 use pegasus_client::{ClusterReply, Diagnosis, TableSummary};
 use serde_json::{Value, json};
@@ -22,8 +22,49 @@ pub async fn run(context: &Context) -> Outcome {
     Ok(Ending::Yes)
 }
 
-fn to_text(status: &ClusterReply, diagnosis: &Diagnosis) -> String {
+/// Shows the nodes and what they hold.
+pub async fn nodes(context: &Context) -> Outcome {
+    let status = context.client().await?.cluster_status().await?;
+    context.style().show(&nodes_text(&status), json!({"nodes": nodes_json(&status)}));
+    Ok(Ending::Yes)
+}
+
+/// Shows the cluster in numbers.
+pub async fn cluster_info(context: &Context) -> Outcome {
+    let status = context.client().await?.cluster_status().await?;
+    let (text, value) = info(&status);
+    context.style().show(&text, value);
+    Ok(Ending::Yes)
+}
+
+fn info(status: &ClusterReply) -> (String, Value) {
     let metas: Vec<String> = status.meta_addresses.iter().map(ToString::to_string).collect();
+    let alive = status.nodes.iter().filter(|node| node.info.alive).count();
+    let healthy: u32 = status.tables.iter().map(|table| table.healthy_partitions).sum();
+    let partitions: u32 = status.tables.iter().map(|table| table.partition_count).sum();
+    let mut grid = Grid::of_texts(&["cluster", "value"]);
+    for (name, value) in [
+        ("id", status.cluster.to_string()),
+        ("meta servers", metas.join(" ")),
+        ("nodes alive", format!("{alive} of {}", status.nodes.len())),
+        ("tables", status.tables.len().to_string()),
+        ("partitions healthy", format!("{healthy} of {partitions}")),
+    ] {
+        grid.row(vec![name.to_owned(), value]);
+    }
+    let value = json!({
+        "cluster": status.cluster.to_string(),
+        "meta": metas,
+        "nodes": status.nodes.len(),
+        "nodes_alive": alive,
+        "tables": status.tables.len(),
+        "partitions": partitions,
+        "healthy_partitions": healthy,
+    });
+    (grid.render(), value)
+}
+
+fn nodes_text(status: &ClusterReply) -> String {
     let mut nodes = Grid::new(&["node", "address", "cores", "alive", "primaries", "secondaries", "damaged"]);
     for node in &status.nodes {
         nodes.row(vec![
@@ -36,6 +77,11 @@ fn to_text(status: &ClusterReply, diagnosis: &Diagnosis) -> String {
             node.damaged.to_string(),
         ]);
     }
+    nodes.render()
+}
+
+fn to_text(status: &ClusterReply, diagnosis: &Diagnosis) -> String {
+    let metas: Vec<String> = status.meta_addresses.iter().map(ToString::to_string).collect();
     let mut tables = Grid::new(&["table", "name", "partitions", "healthy", "not whole"]);
     for table in &status.tables {
         tables.row(vec![
@@ -51,7 +97,7 @@ fn to_text(status: &ClusterReply, diagnosis: &Diagnosis) -> String {
         false => "\nwhat they wait for: pegasus partition diagnose\n",
     };
     let (cluster, metas) = (status.cluster, metas.join(", "));
-    format!("cluster {cluster}, meta {metas}\n\n{}\n{}{hint}", nodes.render(), tables.render())
+    format!("cluster {cluster}, meta {metas}\n\n{}\n{}{hint}", nodes_text(status), tables.render())
 }
 
 /// The partitions of a table that are not whole.
@@ -87,7 +133,7 @@ fn not_whole_text(not_whole: &NotWhole) -> String {
     format!("{count}: {}{more}{unavailable}", named.join(" "))
 }
 
-fn to_json(status: &ClusterReply, diagnosis: &Diagnosis) -> Value {
+fn nodes_json(status: &ClusterReply) -> Value {
     let nodes = status.nodes.iter().map(|node| {
         json!({
             "node": node.info.node.to_string(),
@@ -100,6 +146,10 @@ fn to_json(status: &ClusterReply, diagnosis: &Diagnosis) -> Value {
             "damaged": node.damaged,
         })
     });
+    nodes.collect()
+}
+
+fn to_json(status: &ClusterReply, diagnosis: &Diagnosis) -> Value {
     let tables = status.tables.iter().map(|table| {
         let not_whole = NotWhole::of(table, diagnosis);
         json!({
@@ -114,7 +164,7 @@ fn to_json(status: &ClusterReply, diagnosis: &Diagnosis) -> Value {
     json!({
         "cluster": status.cluster.to_string(),
         "meta": status.meta_addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "nodes": nodes.collect::<Vec<_>>(),
+        "nodes": nodes_json(status),
         "tables": tables.collect::<Vec<_>>(),
     })
 }
@@ -161,6 +211,14 @@ mod tests {
         assert_eq!(value["tables"][0]["not_whole"], json!([]));
         assert_eq!(value["tables"][1]["not_whole"], json!([4, 9]));
         assert_eq!(value["tables"][1]["unavailable_partitions"], 1);
+    }
+
+    #[test]
+    fn a_cluster_is_summed_up() {
+        let (text, value) = info(&status());
+        assert!(text.contains("nodes alive         0 of 0\n"), "{text}");
+        assert!(text.contains("partitions healthy  30 of 32\n"), "{text}");
+        assert_eq!((&value["tables"], &value["healthy_partitions"]), (&json!(2), &json!(30)));
     }
 
     #[test]

@@ -8,12 +8,13 @@ pub mod launch;
 pub mod plan;
 pub mod process;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pegasus_client::tls::{Authority, Role};
-use pegasus_client::{Client, ClientOptions, TableSpec};
+use pegasus_client::{Client, ClientOptions, TableSpec, TableState};
 
 use crate::onebox::launch::{Started, check_ports, launch, make_directory, program_path};
 use crate::onebox::plan::{Kind, Member, Plan, STATE_FILE};
@@ -120,14 +121,13 @@ impl Onebox {
                 if_not_exists: true,
                 ..TableSpec::new(name, partition_count)
             };
-            let known = client.list_tables().await.map_err(|error| error.to_string())?;
-            if known.iter().all(|table| table.name != name) {
+            if !serving_tables(client).await?.contains(name) {
                 client.create_table(&spec).await.map_err(|error| format!("cannot make table {name}: {error}"))?;
             }
         }
-        for table in client.list_tables().await.map_err(|error| error.to_string())? {
-            let serving = client.wait_until_serving(&table.name, left(deadline)).await;
-            serving.map_err(|error| format!("table {} does not serve: {error}", table.name))?;
+        for name in serving_tables(client).await? {
+            let serving = client.wait_until_serving(&name, left(deadline)).await;
+            serving.map_err(|error| format!("table {name} does not serve: {error}"))?;
         }
         Ok(())
     }
@@ -218,6 +218,13 @@ impl Onebox {
         }
         Ok(())
     }
+}
+
+/// Names of the tables that are not dropped.
+async fn serving_tables(client: &Client) -> Result<BTreeSet<String>, String> {
+    let tables = client.list_tables().await.map_err(|error| error.to_string())?;
+    let serving = tables.into_iter().filter(|table| table.state == TableState::Available);
+    Ok(serving.map(|table| table.properties.name).collect())
 }
 
 /// The processes of a onebox and whether they run. Needs no lock.

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Where a row stands in the input: its number (the first is 0) and the offset of its first byte.
@@ -70,27 +71,12 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Reads a checkpoint file; `None` if there is none.
     pub fn load(path: &Path) -> Result<Option<Checkpoint>, String> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(format!("cannot read the progress file {}: {error}", path.display())),
-        };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| format!("{} is not a progress file of an import: {error}", path.display()))
+        load_json(path, "an import")
     }
 
     /// Replaces the checkpoint file atomically. A reader sees the old one or the new one, also after a crash.
     pub fn store(&self, path: &Path) -> Result<(), String> {
-        let temporary = with_suffix(path, ".new");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.sync_data()?;
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|error| format!("cannot write the progress file {}: {error}", path.display()))
+        store_json(path, self)
     }
 
     /// Where to continue an import of `input` into `table`. An error if this file is about something else.
@@ -104,6 +90,31 @@ impl Checkpoint {
         }
         Ok(Position { rows: self.rows, bytes: self.bytes })
     }
+}
+
+/// Reads a progress file of `job`; `None` if there is none.
+pub(crate) fn load_json<T: DeserializeOwned>(path: &Path, job: &str) -> Result<Option<T>, String> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot read the progress file {}: {error}", path.display())),
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| format!("{} is not a progress file of {job}: {error}", path.display()))
+}
+
+/// Replaces a progress file atomically. A reader sees the old one or the new one, also after a crash.
+pub(crate) fn store_json(path: &Path, content: &impl Serialize) -> Result<(), String> {
+    let temporary = with_suffix(path, ".new");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        serde_json::to_writer(&mut file, content)?;
+        file.write_all(b"\n")?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|error| format!("cannot write the progress file {}: {error}", path.display()))
 }
 
 /// The path with something appended to its file name.

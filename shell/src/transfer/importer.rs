@@ -7,11 +7,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use pegasus_client::{Advice, Error, Table, WriteBatch, expiry_from_now};
+use pegasus_client::{Error, Table, WriteBatch, expiry_from_now};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -19,11 +18,8 @@ use crate::transfer::checkpoint::{Checkpoint, Position};
 use crate::transfer::flight::Flight;
 use crate::transfer::progress::Progress;
 use crate::transfer::reader::{Group, Input};
+use crate::transfer::retry::Retry;
 
-/// First pause before a group is written again.
-const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Longest pause before a group is written again.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Between two writes of the progress file, and two updates of the display.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -69,29 +65,16 @@ pub struct Importer<'a> {
     saved: Option<Position>,
     end: Option<Position>,
     failure: Option<String>,
-    control: Arc<Control>,
-}
-
-/// Shared with the writes under way.
-#[derive(Default)]
-struct Control {
-    stopping: AtomicBool,
-    retries: AtomicU64,
+    retry: Arc<Retry>,
+    noted: mpsc::Receiver<String>,
 }
 
 impl<'a> Importer<'a> {
     /// An import that continues at `from`.
     pub fn new(table: &'a Table, options: ImportOptions, from: Position) -> Importer<'a> {
         let flight = Flight::new(options.concurrency, from);
-        Importer {
-            table,
-            options,
-            flight,
-            saved: None,
-            end: None,
-            failure: None,
-            control: Arc::new(Control::default()),
-        }
+        let (retry, noted) = Retry::new(options.terms.retry_for);
+        Importer { table, options, flight, saved: None, end: None, failure: None, retry: Arc::new(retry), noted }
     }
 
     /// Runs until the end of the input, a failure, or `interrupted`; then waits for what is under way. The progress
@@ -107,14 +90,12 @@ impl<'a> Importer<'a> {
         let mut interrupted = std::pin::pin!(interrupted);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (notes, mut noted) = mpsc::channel::<String>(16);
         let mut under_way = FuturesUnordered::new();
         loop {
             while let Some(group) = self.next_to_start() {
-                let (terms, control) = (self.options.terms, self.control.clone());
-                under_way.push(write_group(self.table, terms, group, control, notes.clone()));
+                under_way.push(write_group(self.table, self.options.terms.ttl_seconds, group, self.retry.clone()));
             }
-            let stopping = self.control.stopping.load(Ordering::Relaxed);
+            let stopping = self.retry.is_stopping();
             let at_end = self.end.is_some() || stopping;
             if under_way.is_empty() && at_end && (self.flight.has_place() || stopping) {
                 break;
@@ -122,12 +103,14 @@ impl<'a> Importer<'a> {
             tokio::select! {
                 Some((group, outcome)) = under_way.next(), if !under_way.is_empty() => self.finish(&group, outcome),
                 input = inputs.recv(), if !at_end && self.flight.has_place() => self.take(input),
-                Some(note) = noted.recv() => progress.note(&note),
+                Some(note) = self.noted.recv() => progress.note(&note),
                 _ = ticks.tick() => {
                     self.save(false)?;
                     progress.update(self.flight.rows_done(), self.flight.through().bytes);
                 }
-                () = &mut interrupted, if !stopping => self.control.stopping.store(true, Ordering::Relaxed),
+                () = &mut interrupted, if !stopping => {
+                    self.retry.stop();
+                }
             }
         }
         let through = self.flight.through();
@@ -136,7 +119,7 @@ impl<'a> Importer<'a> {
         Ok(ImportReport {
             through,
             rows: self.flight.rows_done(),
-            retries: self.control.retries.load(Ordering::Relaxed),
+            retries: self.retry.retries(),
             complete,
             failure: self.failure,
         })
@@ -152,7 +135,7 @@ impl<'a> Importer<'a> {
     }
 
     fn next_to_start(&mut self) -> Option<Group> {
-        if self.control.stopping.load(Ordering::Relaxed) { None } else { self.flight.start() }
+        if self.retry.is_stopping() { None } else { self.flight.start() }
     }
 
     fn finish(&mut self, group: &Group, outcome: Result<(), String>) {
@@ -164,7 +147,7 @@ impl<'a> Importer<'a> {
 
     /// Stops the import. The first reason is the one to tell; writes cut short because of it are not reasons.
     fn fail(&mut self, message: String) {
-        if !self.control.stopping.swap(true, Ordering::Relaxed) {
+        if !self.retry.stop() {
             self.failure = Some(message);
         }
     }
@@ -183,37 +166,17 @@ impl<'a> Importer<'a> {
 }
 
 /// Writes a group until it is acknowledged, refused for good, or tried for too long.
-async fn write_group(
-    table: &Table,
-    terms: WriteTerms,
-    group: Group,
-    control: Arc<Control>,
-    notes: mpsc::Sender<String>,
-) -> (Group, Result<(), String>) {
-    let begun = Instant::now();
-    let mut pause = RETRY_PAUSE_FIRST;
+async fn write_group(table: &Table, ttl_seconds: u32, group: Group, retry: Arc<Retry>) -> (Group, Result<(), String>) {
+    let mut attempts = retry.begin();
     loop {
-        let error = match write_once(table, &group, terms.ttl_seconds).await {
+        let error = match write_once(table, &group, ttl_seconds).await {
             Ok(()) => return (group, Ok(())),
             Err(error) => error,
         };
-        let again = match error.advice() {
-            Advice::Retry | Advice::Unknown | Advice::RefreshRoute => true,
-            Advice::Done | Advice::GiveUp => false,
-        };
-        let text = format!("rows {} to {}: {error}", group.first + 1, group.end.rows);
-        if !again || control.stopping.load(Ordering::Relaxed) {
+        let what = format!("rows {} to {}", group.first + 1, group.end.rows);
+        if let Err(text) = attempts.failed(&what, &error).await {
             return (group, Err(text));
         }
-        if begun.elapsed() >= terms.retry_for {
-            let seconds = terms.retry_for.as_secs();
-            return (group, Err(format!("{text} (tried for {seconds} s)")));
-        }
-        control.retries.fetch_add(1, Ordering::Relaxed);
-        // A note that finds no room is one of many alike.
-        let _noted = notes.try_send(format!("{text}; trying again"));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_PAUSE_MAX);
     }
 }
 

@@ -77,7 +77,7 @@ impl TestCluster {
         succeeded(&self.command("stop", &[]));
     }
 
-    fn meta_address(&self) -> SocketAddr {
+    pub(crate) fn meta_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 34601 + self.port_offset))
     }
 
@@ -92,6 +92,14 @@ impl TestCluster {
         command.args(["--json", "--table", table, "--meta", &self.meta_address().to_string()]);
         command.arg("--tls").arg(self.path().join("tls"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// The `pegasus` command as a user of this cluster starts it: what it needs to know is in its environment.
+    pub(crate) fn shell(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pegasus"));
+        command.env("PEGASUS_META", self.meta_address().to_string()).env("PEGASUS_TLS", self.path().join("tls"));
+        command.env_remove("PEGASUS_TABLE").env("PEGASUS_HISTORY", self.directory.path().join("history"));
         command
     }
 
