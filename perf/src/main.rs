@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pegasus_perf::chaos::failover;
 use pegasus_perf::chaos::verdict::Verdict;
-use pegasus_perf::{Failure, chaos, compare, limits, run, trace};
+use pegasus_perf::{Failure, chaos, compare, counters, expiry, limits, model, operations, run, scans, throttle, trace};
 
 /// Measures Pegasus and the machine under it.
 #[derive(Debug, Parser)]
@@ -23,12 +23,24 @@ enum Command {
     Run(run::Options),
     /// Limits and cluster side by side, repeated, with medians and ratios.
     Compare(compare::Options),
+    /// What each operation costs, beside a plain get and set.
+    Operations(operations::Options),
     /// The system calls of the serving threads under a mixed load.
     Trace(trace::Options),
     /// A cluster of its own under faults, with clients whose history is checked.
     Chaos(chaos::Options),
     /// The time until writes go on after the primary of most partitions is killed or frozen.
     Failover(failover::Options),
+    /// Everything the data model has, drawn at random, against an in-memory model.
+    Model(model::Options),
+    /// Increments and exchanges of many clients on few rows: nothing lost, nothing twice, linearizable.
+    Counters(counters::Options),
+    /// Full scans with every row exactly once; scans in an order against a sort of the whole data.
+    Scans(scans::Options),
+    /// Rows vanish on time, do not come back, and leave the files.
+    Expiry(expiry::Options),
+    /// A table is held to its rate, and its neighbour does not feel it.
+    Throttle(throttle::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,9 +48,15 @@ fn main() -> ExitCode {
         Command::Limits(options) => limits::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Operations(options) => operations::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Chaos(options) => return judged(chaos::run(&options)),
         Command::Failover(options) => return judged(failover::run(&options)),
+        Command::Model(options) => return judged(model::run(&options)),
+        Command::Counters(options) => return judged(counters::run(&options)),
+        Command::Scans(options) => return judged(scans::run(&options)),
+        Command::Expiry(options) => return judged(expiry::run(&options)),
+        Command::Throttle(options) => return judged(throttle::run(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,8 +91,8 @@ mod tests {
 
     #[test]
     fn every_command_has_defaults_for_all_its_options() {
-        for command in ["limits", "run", "compare", "trace", "chaos", "failover"] {
-            Arguments::try_parse_from(["pegasus-perf", command]).unwrap();
+        for command in Arguments::command().get_subcommands() {
+            Arguments::try_parse_from(["pegasus-perf", command.get_name()]).unwrap();
         }
     }
 
@@ -123,6 +141,13 @@ mod tests {
             vec!["chaos", "--nodes", "2"],
             vec!["chaos", "--seconds", "0"],
             vec!["failover", "--kills", "0"],
+            vec!["model", "--operations", "0"],
+            vec!["model", "--workers", "0"],
+            vec!["counters", "--depth", "0"],
+            vec!["scans", "--rows", "0"],
+            vec!["expiry", "--ttl-seconds", "1"],
+            vec!["throttle", "--rate", "1"],
+            vec!["operations", "--rounds", "0"],
         ] {
             let line = ["pegasus-perf"].into_iter().chain(arguments.iter().copied());
             assert!(Arguments::try_parse_from(line).is_err(), "{arguments:?}");

@@ -2,47 +2,13 @@
 //! those that need no rights, so that the tests mean the same everywhere.
 #![allow(clippy::unwrap_used)]
 
+mod program;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-/// The program, with a directory of this test.
-fn perf(home: &Path, words: &[&str]) -> Command {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_pegasus-perf"));
-    for server in ["pegasus-meta", "pegasus-replica"] {
-        let path = program.with_file_name(server);
-        assert!(path.is_file(), "{} is missing: build the workspace in this profile first", path.display());
-    }
-    let mut command = Command::new(program);
-    command.args(words).arg("--dir").arg(home.join("run")).arg("--json").arg(home.join("out.json"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn last_line(output: &Output) -> String {
-    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    out.lines().last().unwrap_or_else(|| panic!("nothing was printed\n{errors}")).to_owned()
-}
-
-fn results(home: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(home.join("out.json")).unwrap()).unwrap()
-}
-
-/// Command lines of the processes that have to do with this directory.
-fn processes_of(home: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(home.to_str().unwrap()) {
-            found.push(line);
-        }
-    }
-    found
-}
+use program::{last_line, perf, processes_of, results};
 
 #[test]
 fn a_cluster_survives_kills_and_stops_and_leaves_nothing_behind() {

@@ -15,6 +15,17 @@ use crate::chaos::recorder::{Ask, Clock, Recorded, perform};
 use crate::failure::Failure;
 use crate::workload::client_runtime;
 
+/// How many clients, and on how many rows.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LoadOptions {
+    /// Rows that the clients write and read
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub keys: u64,
+    /// Clients at work at once
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub clients: u32,
+}
+
 /// What the clients do.
 #[derive(Clone, Debug)]
 pub struct Load {

@@ -43,7 +43,7 @@ pub mod verdict;
 
 use std::path::Path;
 
-use crate::chaos::clients::{Clients, Load};
+use crate::chaos::clients::{Clients, Load, LoadOptions};
 use crate::chaos::cluster::Cluster;
 use crate::chaos::course::Course;
 use crate::chaos::faults::{Kind, draw};
@@ -70,6 +70,9 @@ pub struct Options {
     /// The cluster and its table.
     #[command(flatten)]
     pub setup: SetupOptions,
+    /// The clients.
+    #[command(flatten)]
+    pub load: LoadOptions,
     /// Where the results go
     #[command(flatten)]
     pub output: OutputOptions,
@@ -102,8 +105,8 @@ fn hurt_and_judge(
     let load = Load {
         client: setup.client.clone(),
         table: TABLE.to_owned(),
-        clients: options.setup.clients,
-        keys: options.setup.keys,
+        clients: options.load.clients,
+        keys: options.load.keys,
         timeout: options.setup.timeout(),
         seed: options.seed,
     };
@@ -115,7 +118,7 @@ fn hurt_and_judge(
     let settle = Settle {
         client: setup.client.clone(),
         table: TABLE.to_owned(),
-        keys: options.setup.keys,
+        keys: options.load.keys,
         within: options.setup.settle_within(),
         timeout: options.setup.timeout(),
     };

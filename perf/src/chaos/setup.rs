@@ -28,12 +28,6 @@ pub struct SetupOptions {
     /// When writes are acknowledged: synced or written
     #[arg(long, default_value = "synced")]
     pub durability: Durability,
-    /// Rows that the clients write and read
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub keys: u64,
-    /// Clients at work at once
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub clients: u32,
     /// How long an operation may take
     #[arg(long, default_value_t = 5000, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub timeout_ms: u64,
@@ -142,6 +136,7 @@ impl SetupOptions {
             durability: self.durability,
             replica_count: REPLICAS,
             if_not_exists: true,
+            wait: None,
             ..TableSpec::new(TABLE, self.partitions)
         };
         client.create_table(&spec).await.map_err(Failure::at("make the table"))?;
@@ -154,7 +149,8 @@ impl SetupOptions {
 
 /// The table of every run.
 pub const TABLE: &str = "chaos";
-const REPLICAS: u8 = 3;
+/// Members of each of its partitions.
+pub const REPLICAS: u8 = 3;
 /// How long starting may take.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const ARRIVAL_INTERVAL: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use pegasus_client::{Client, ClientOptions, Error, Table, TableSpec, TableState};
+use pegasus_client::{Client, ClientOptions, Table, TableSpec, TableState};
 use pegasus_wire::Durability;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
@@ -14,9 +14,9 @@ use rand::{RngCore, SeedableRng};
 use crate::failure::Failure;
 use crate::workload::drive::{Driven, Pace, Phases, drive};
 use crate::workload::keys::{KeyChooser, hash_key};
-use crate::workload::mix::{Mix, Operation};
+use crate::workload::mix::Mix;
 use crate::workload::options::{ClusterOptions, CommonOptions, TableOptions, WorkloadOptions};
-use crate::workload::record::Outcome;
+use crate::workload::perform::{SORT_KEY, load_wide, perform};
 
 /// Connected clients.
 pub struct Cluster {
@@ -64,7 +64,11 @@ impl Cluster {
     /// Prepares the table of a workload.
     pub async fn prepare_for(&self, workload: &WorkloadOptions, common: &CommonOptions) -> Result<Prepared, Failure> {
         common.output.progress("preparing the table");
-        self.prepare(&workload.table_name(), workload.durability, &common.table).await
+        let prepared = self.prepare(&workload.table_name(), workload.durability, &common.table).await?;
+        if workload.mix.needs_wide_rows() {
+            prepared.load_wide().await?;
+        }
+        Ok(prepared)
     }
 
     /// Ends all connections.
@@ -122,6 +126,11 @@ pub struct Load {
 }
 
 impl Prepared {
+    /// Writes the rows that operations on many rows need, as far as they are missing.
+    pub async fn load_wide(&self) -> Result<(), Failure> {
+        load_wide(&self.tables[0]).await
+    }
+
     /// Drives operations on the table (see [`drive`]).
     pub async fn drive<P>(
         &self,
@@ -140,33 +149,6 @@ impl Prepared {
             }
         });
         drive(workers.collect(), load.pace, phases, probe).await
-    }
-}
-
-/// Performs one operation. A read that finds no row counts as an operation of its own, so that hits and misses do
-/// not mix.
-async fn perform(table: &Table, operation: Operation, row: u64, value: &Bytes) -> Outcome {
-    let key = hash_key(row);
-    let name = operation.name();
-    let outcome = match operation {
-        Operation::Get => {
-            table.get(key, SORT_KEY).await.map(|found| if found.is_some() { name } else { "get (no row)" })
-        }
-        Operation::Exist => table.exist(key, SORT_KEY).await.map(|found| if found { name } else { "exist (no row)" }),
-        Operation::Set => table.set(key, SORT_KEY, value).await.map(|()| name),
-        Operation::Delete => table.del(key, SORT_KEY).await.map(|()| name),
-    };
-    match outcome {
-        Ok(name) => Outcome::done(name),
-        Err(error) => Outcome::failed(name, error_kind(&error)),
-    }
-}
-
-/// One word or sentence for the kind of an error; a refusal is told by its status.
-fn error_kind(error: &Error) -> &'static str {
-    match error {
-        Error::Refused { status, .. } => status.sentence(),
-        _ => error.kind(),
     }
 }
 
@@ -196,8 +178,6 @@ fn value_of(length: usize) -> Bytes {
     value.into()
 }
 
-/// The sort key of every row.
-const SORT_KEY: &[u8] = b"value";
 /// Rows loaded at a time.
 const LOAD_DEPTH: usize = 128;
 /// How long a new table may take until all its partitions serve.
@@ -205,8 +185,6 @@ const SERVING_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use pegasus_wire::Status;
-
     use super::*;
 
     #[test]
@@ -216,13 +194,5 @@ mod tests {
         assert_eq!(value.len(), 1000);
         let distinct: std::collections::BTreeSet<&[u8]> = value.chunks(4).collect();
         assert!(distinct.len() > 245, "{}", distinct.len());
-    }
-
-    #[test]
-    fn refusals_are_told_apart() {
-        let refused = |status: Status| Error::Refused { status, message: String::new() };
-        assert_ne!(error_kind(&refused(Status::Damaged)), error_kind(&refused(Status::StorageFailed)));
-        assert_eq!(error_kind(&Error::Unknown(String::new())), "unknown");
-        assert_eq!(error_kind(&Error::Timeout(String::new())), "timeout");
     }
 }

@@ -17,11 +17,31 @@ pub enum Operation {
     Delete,
     /// Asks whether the row exists.
     Exist,
+    /// Adds to a number beside the row.
+    Increment,
+    /// Writes the row if it is there.
+    CheckAndSet,
+    /// Deletes a range of sort keys beside the row.
+    DeleteRange,
+    /// Reads 100 rows of a wide hash key.
+    MultiGet,
+    /// Scans the 1000 rows of a wide hash key.
+    Scan,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Operation; 4] = [Operation::Get, Operation::Set, Operation::Delete, Operation::Exist];
+    pub const ALL: [Operation; 9] = [
+        Operation::Get,
+        Operation::Set,
+        Operation::Delete,
+        Operation::Exist,
+        Operation::Increment,
+        Operation::CheckAndSet,
+        Operation::DeleteRange,
+        Operation::MultiGet,
+        Operation::Scan,
+    ];
 
     /// The word for it, the one the shell uses too.
     pub fn name(self) -> &'static str {
@@ -30,6 +50,11 @@ impl Operation {
             Operation::Set => "set",
             Operation::Delete => "del",
             Operation::Exist => "exist",
+            Operation::Increment => "incr",
+            Operation::CheckAndSet => "cas",
+            Operation::DeleteRange => "del_range",
+            Operation::MultiGet => "multi_get",
+            Operation::Scan => "scan",
         }
     }
 }
@@ -67,9 +92,9 @@ impl Mix {
         unreachable!("the shares add up to the total")
     }
 
-    /// Whether some operation needs rows that are there.
-    pub fn reads(&self) -> bool {
-        self.shares.iter().any(|(operation, _)| matches!(operation, Operation::Get | Operation::Exist))
+    /// Whether some operation is on hash keys with many rows.
+    pub fn needs_wide_rows(&self) -> bool {
+        self.shares.iter().any(|(operation, _)| matches!(operation, Operation::MultiGet | Operation::Scan))
     }
 }
 
@@ -81,8 +106,10 @@ impl FromStr for Mix {
         for part in text.split(',') {
             let (name, share) = part.split_once('=').ok_or_else(|| format!("{part:?} is not of the form get=50"))?;
             let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
-            let operation =
-                operation.ok_or_else(|| format!("unknown operation {name:?}; there are get, set, del, exist"))?;
+            let operation = operation.ok_or_else(|| {
+                let known = Operation::ALL.map(Operation::name).join(", ");
+                format!("unknown operation {name:?}; there are {known}")
+            })?;
             let share: u32 = share.parse().map_err(|error| format!("the share of {name} is not a number: {error}"))?;
             if share > SHARE_MAX {
                 return Err(format!("the share of {name} is over {SHARE_MAX}"));
@@ -138,8 +165,11 @@ mod tests {
     fn text_round_trips() {
         let mix: Mix = "get=50,set=50".parse().unwrap();
         assert_eq!(mix.to_string(), "get=50,set=50");
-        assert!(mix.reads());
-        assert!(!Mix::only(Operation::Set).reads());
+        assert!(!mix.needs_wide_rows());
+        assert!(Mix::only(Operation::Scan).needs_wide_rows());
+        for operation in Operation::ALL {
+            assert_eq!(Mix::only(operation).to_string().parse(), Ok(Mix::only(operation)));
+        }
         assert_eq!(Mix::only(Operation::Set).next(&mut SmallRng::seed_from_u64(0)), Operation::Set);
     }
 

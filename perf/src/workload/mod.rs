@@ -5,6 +5,7 @@ pub mod drive;
 pub mod keys;
 pub mod mix;
 pub mod options;
+pub mod perform;
 pub mod record;
 pub mod runtime;
 

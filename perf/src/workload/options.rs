@@ -138,7 +138,7 @@ pub struct WorkloadOptions {
     /// When writes are acknowledged: synced or written; a property of the table, used if it is made
     #[arg(long, default_value = "synced")]
     pub durability: Durability,
-    /// Shares of the operations get, set, del and exist
+    /// Shares of the operations get, set, del, exist, incr, cas, del_range, multi_get (of 100 rows) and scan (of 1000)
     #[arg(long, default_value = "get=50,set=50")]
     pub mix: Mix,
     /// How operations are spread over the rows
@@ -201,7 +201,8 @@ pub fn parse_value_bytes(text: &str) -> Result<usize, String> {
     parse_within(text, 0, VALUE_BYTES_MAX)
 }
 
-fn parse_within(text: &str, least: usize, most: usize) -> Result<usize, String> {
+/// Reads a whole number within these bounds.
+pub fn parse_within(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
     if (least..=most).contains(&number) { Ok(number) } else { Err(format!("must be {least} to {most}")) }
 }

@@ -20,7 +20,7 @@ use pegasus_wire::NodeId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::chaos::clients::{Clients, Load};
+use crate::chaos::clients::{Clients, Load, LoadOptions};
 use crate::chaos::failover::believers::{BELIEVERS_AHEAD, Believers};
 use crate::chaos::failover::report::{Report, Round};
 use crate::chaos::faults::place_name;
@@ -50,6 +50,9 @@ pub struct Options {
     /// The cluster and its table.
     #[command(flatten)]
     pub setup: SetupOptions,
+    /// The clients.
+    #[command(flatten)]
+    pub load: LoadOptions,
     /// Where the results go
     #[command(flatten)]
     pub output: OutputOptions,
@@ -81,15 +84,15 @@ async fn measure(options: &Options, setup: &mut Setup) -> Result<Report, Failure
     let load = Load {
         client: setup.client.clone(),
         table: TABLE.to_owned(),
-        clients: options.setup.clients,
-        keys: options.setup.keys,
+        clients: options.load.clients,
+        keys: options.load.keys,
         timeout: options.setup.timeout(),
         seed: options.seed,
     };
     let clients = Clients::start(load, clock.clone())?;
     let client = Client::connect(setup.client.clone()).await.map_err(Failure::at("connect the probes"))?;
     let table = client.table(TABLE).await.map_err(Failure::at("open the table"))?;
-    let keys = probe_keys(options.setup.keys, options.setup.partitions);
+    let keys = probe_keys(options.load.keys, options.setup.partitions);
     let last_key = keys.iter().flatten().max().copied().unwrap_or(0);
     let probes = Probes::start(&table, &clock, &keys);
     let mut killer = Killer { options, setup, clock, client, probes, keys, recorded: Recorded::default() };
