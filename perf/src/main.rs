@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pegasus_perf::chaos::failover;
 use pegasus_perf::chaos::verdict::Verdict;
+use pegasus_perf::onebox::{learning, without_meta};
 use pegasus_perf::{Failure, chaos, compare, limits, run, trace};
 
 /// Measures Pegasus and the machine under it.
@@ -29,6 +30,10 @@ enum Command {
     Chaos(chaos::Options),
     /// The time until writes go on after the primary of most partitions is killed or frozen.
     Failover(failover::Options),
+    /// What those who read and write notice of a node that learns everything anew (on a onebox).
+    Learning(learning::Options),
+    /// Reads and writes while every meta server is down (on a onebox).
+    WithoutMeta(without_meta::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::run(&options),
         Command::Chaos(options) => return judged(chaos::run(&options)),
         Command::Failover(options) => return judged(failover::run(&options)),
+        Command::Learning(options) => learning::run(&options),
+        Command::WithoutMeta(options) => without_meta::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,7 +80,7 @@ mod tests {
 
     #[test]
     fn every_command_has_defaults_for_all_its_options() {
-        for command in ["limits", "run", "compare", "trace", "chaos", "failover"] {
+        for command in ["limits", "run", "compare", "trace", "chaos", "failover", "learning", "without-meta"] {
             Arguments::try_parse_from(["pegasus-perf", command]).unwrap();
         }
     }

@@ -67,6 +67,11 @@ impl Cluster {
         self.prepare(&workload.table_name(), workload.durability, &common.table).await
     }
 
+    /// One of the clients, to ask the meta service with.
+    pub fn client(&self) -> &Client {
+        &self.clients[0]
+    }
+
     /// Ends all connections.
     pub async fn close(self) {
         for client in self.clients {
