@@ -7,6 +7,7 @@
 //!              the same rate until all partitions are whole on live nodes --> latencies during
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use pegasus_client::{Client, TableReply};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::measure::{Latency, LatencySummary, median_of};
+use crate::measure::{LatencySummary, median_of};
 use crate::onebox::Onebox;
 use crate::report::{Machine, TextTable, count, microseconds};
 use crate::workload::options::{CommonOptions, WorkloadOptions, parse_seconds};
-use crate::workload::{Cluster, Load, Pace, Phases, Prepared, client_runtime};
+use crate::workload::{Cluster, Load, Pace, Phases, Prepared, Record, client_runtime};
 
 /// Options of `learning`.
 #[derive(Clone, Debug, clap::Args)]
@@ -106,14 +107,14 @@ impl Run<'_> {
         onebox.start(node).await?;
         let begun = Instant::now();
         let slice = Phases { warmup: Duration::ZERO, measured: SLICE, ..phases };
-        let (mut during, mut errors) = (Latency::new(), 0);
+        let (mut during, mut windows_p99_us) = (Record::default(), Vec::new());
         // Slices end with the learning: the last one counts only if it did not outlast it.
         loop {
             let driven = self.table.drive(load, slice, || Ok(())).await?;
             let whole = self.is_whole().await?;
-            if !whole || during.count() == 0 {
-                during.merge(&driven.record.latency());
-                errors += driven.record.error_count();
+            if !whole || during.done_count() == 0 {
+                during.merge(&driven.record);
+                windows_p99_us.push(driven.record.latency().summary().p99_us);
             }
             if whole {
                 break;
@@ -123,8 +124,7 @@ impl Run<'_> {
             }
         }
         let learned_s = begun.elapsed().as_secs_f64();
-        errors += before.record.error_count();
-        Ok(Round { before: before.record.latency().summary(), during: during.summary(), errors, learned_s })
+        Ok(Round { windows_p99_us, ..Round::of(&before.record, &during, learned_s) })
     }
 
     fn deadline(&self) -> Instant {
@@ -161,6 +161,10 @@ pub struct Round {
     pub before: LatencySummary,
     /// At the same rate, from its start until all was whole.
     pub during: LatencySummary,
+    /// p99 before and during of each kind of operation.
+    pub operations_p99_us: BTreeMap<String, (f64, f64)>,
+    /// p99 of each window during the learning, in their order.
+    pub windows_p99_us: Vec<f64>,
     /// Operations that failed in either.
     pub errors: u64,
     /// How long it took from the start of the empty node.
@@ -168,6 +172,19 @@ pub struct Round {
 }
 
 impl Round {
+    fn of(before: &Record, during: &Record, learned_s: f64) -> Round {
+        let p99 = |record: &Record, name| record.operations.get(name).map_or(0.0, |of| of.latency.summary().p99_us);
+        let names = during.operations.keys();
+        Round {
+            before: before.latency().summary(),
+            during: during.latency().summary(),
+            operations_p99_us: names.map(|name| ((*name).to_owned(), (p99(before, name), p99(during, name)))).collect(),
+            windows_p99_us: Vec::new(),
+            errors: before.error_count() + during.error_count(),
+            learned_s,
+        }
+    }
+
     /// p99 during over p99 before.
     pub fn ratio(&self) -> f64 {
         self.during.p99_us / self.before.p99_us.max(1.0)
@@ -175,7 +192,16 @@ impl Round {
 
     fn line(&self) -> String {
         let (before, during) = (microseconds(self.before.p99_us), microseconds(self.during.p99_us));
-        format!("p99 {before} us before, {during} us during {:.1} s: {:.2} times", self.learned_s, self.ratio())
+        let of_each = self.operations_p99_us.iter().map(|(name, (before, during))| {
+            format!(", {name} {} and {}", microseconds(*before), microseconds(*during))
+        });
+        let of_each: String = of_each.collect();
+        let (learned_s, ratio) = (self.learned_s, self.ratio());
+        let windows: Vec<String> = self.windows_p99_us.iter().map(|p99_us| microseconds(*p99_us)).collect();
+        let windows = windows.join(" ");
+        format!(
+            "p99 {before} us before, {during} us during {learned_s:.1} s: {ratio:.2} times{of_each}; by windows {windows}"
+        )
     }
 }
 
@@ -250,14 +276,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use crate::workload::Outcome;
     use pegasus_wire::{Ballot, Configuration, Durability, NodeId, NodeInfo, TableId, TableProperties};
 
     use super::*;
 
-    fn summary(p99_us: f64) -> LatencySummary {
-        let mut latency = Latency::new();
-        latency.record(Duration::from_secs_f64(p99_us / 1e6));
-        latency.summary()
+    fn record(took_us: u64) -> Record {
+        let (mut record, begun) = (Record::default(), Instant::now());
+        record.add(Outcome::done("get"), begun, begun, begun + Duration::from_micros(took_us));
+        record
     }
 
     #[test]
