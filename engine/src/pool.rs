@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::affinity;
+use crate::affinity::Placement;
 
 /// A job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,11 +122,11 @@ pub struct BlockingPool {
 }
 
 impl BlockingPool {
-    /// Starts `threads` threads called `name`, restricted to `cpus` if given. Without a list the threads inherit
-    /// the mask of the caller, so pools are made before the caller pins itself.
+    /// Starts `threads` threads called `name`, placed as said. Without a list of CPUs the threads inherit the mask of
+    /// the caller, so pools are made before the caller pins itself.
     ///
     /// Fails if a thread cannot be started or the CPUs cannot be used.
-    pub fn new(name: &str, threads: usize, queue_bound: usize, cpus: Option<&[usize]>) -> io::Result<BlockingPool> {
+    pub fn new(name: &str, threads: usize, queue_bound: usize, placement: &Placement) -> io::Result<BlockingPool> {
         if threads == 0 || queue_bound == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool needs a thread and room for a job"));
         }
@@ -140,7 +140,7 @@ impl BlockingPool {
         // The owner exists from here on, so that a failure below ends the threads already started.
         let owner = Arc::new(Owner { shared: shared.clone(), threads: Mutex::new(Vec::new()) });
         for _ in 0..threads {
-            let thread = start_thread(name, shared.clone(), cpus.map(<[usize]>::to_vec))?;
+            let thread = start_thread(name, shared.clone(), placement.clone())?;
             lock(&owner.threads).push(thread);
         }
         Ok(BlockingPool { owner })
@@ -300,12 +300,12 @@ struct Counters {
 }
 
 /// Starts one thread and waits until it has its CPUs.
-fn start_thread(name: &str, shared: Arc<Shared>, cpus: Option<Vec<usize>>) -> io::Result<JoinHandle<()>> {
+fn start_thread(name: &str, shared: Arc<Shared>, placement: Placement) -> io::Result<JoinHandle<()>> {
     let (report, ready) = mpsc::channel();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let restricted = cpus.map_or(Ok(()), |cpus| affinity::restrict_current_thread(&cpus));
-        let usable = restricted.is_ok();
-        let _ = report.send(restricted);
+        let placed = placement.take();
+        let usable = placed.is_ok();
+        let _ = report.send(placed);
         if usable {
             shared.work();
         }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use pegasus_engine::affinity::current_thread_cpus;
+use pegasus_engine::affinity::{Placement, current_niceness, current_thread_cpus};
 use pegasus_engine::pool::{BlockingPool, Busy};
 
 struct Unpark(Thread);
@@ -36,7 +36,7 @@ fn wait<F: Future>(future: F) -> F::Output {
 
 /// A pool of one thread with its thread held until the sender is dropped.
 fn held_pool(queue_bound: usize) -> (BlockingPool, mpsc::Sender<()>) {
-    let pool = BlockingPool::new("held", 1, queue_bound, None).unwrap();
+    let pool = BlockingPool::new("held", 1, queue_bound, &Placement::default()).unwrap();
     let (release, held) = mpsc::channel::<()>();
     let (report, started) = mpsc::channel();
     drop(pool.run(move || {
@@ -49,7 +49,7 @@ fn held_pool(queue_bound: usize) -> (BlockingPool, mpsc::Sender<()>) {
 
 #[test]
 fn results_come_back_and_may_be_awaited_later() {
-    let pool = BlockingPool::new("results", 2, 100, None).unwrap();
+    let pool = BlockingPool::new("results", 2, 100, &Placement::default()).unwrap();
     let futures: Vec<_> = (0..100).map(|number| pool.run(move || number * 2).unwrap()).collect();
     let sum: i32 = futures.into_iter().map(|future| wait(future).unwrap()).sum();
     assert_eq!(sum, 9900);
@@ -74,7 +74,7 @@ fn a_full_queue_refuses_at_once_and_recovers() {
 
 #[test]
 fn a_panic_is_an_answer_and_the_thread_goes_on() {
-    let pool = BlockingPool::new("panics", 1, 10, None).unwrap();
+    let pool = BlockingPool::new("panics", 1, 10, &Placement::default()).unwrap();
     let fixed = pool.run(|| -> u32 { panic!("fixed text") }).unwrap();
     assert_eq!(wait(fixed).unwrap_err().message, "fixed text");
     let number = 7;
@@ -106,7 +106,7 @@ fn shutdown_runs_what_was_accepted_and_refuses_the_rest() {
 
 #[test]
 fn the_last_handle_may_be_dropped_by_a_job() {
-    let pool = BlockingPool::new("last", 1, 10, None).unwrap();
+    let pool = BlockingPool::new("last", 1, 10, &Placement::default()).unwrap();
     let inside = pool.clone();
     let (report, done) = mpsc::channel();
     let gate = Arc::new(Barrier::new(2));
@@ -125,18 +125,20 @@ fn the_last_handle_may_be_dropped_by_a_job() {
 #[test]
 fn threads_have_their_name_and_their_cpus() {
     let last = *current_thread_cpus().unwrap().last().unwrap();
-    let pool = BlockingPool::new("point-reads", 2, 10, Some(&[last])).unwrap();
-    let (name, cpus) =
-        wait(pool.run(|| (thread::current().name().map(str::to_owned), current_thread_cpus().unwrap())).unwrap())
-            .unwrap();
-    assert_eq!((name.as_deref(), cpus), (Some("point-reads"), vec![last]));
-    assert!(BlockingPool::new("nowhere", 1, 1, Some(&[100_000])).is_err());
-    assert!(BlockingPool::new("none", 0, 1, None).is_err());
+    let nicer = (current_niceness() + 2).min(19);
+    let placement = Placement { cpus: Some(vec![last]), niceness: nicer };
+    let pool = BlockingPool::new("point-reads", 2, 10, &placement).unwrap();
+    let name = || thread::current().name().map(str::to_owned);
+    let asked = pool.run(move || (name(), current_thread_cpus().unwrap(), current_niceness()));
+    assert_eq!(wait(asked.unwrap()).unwrap(), (Some("point-reads".to_owned()), vec![last], nicer));
+    let nowhere = Placement { cpus: Some(vec![100_000]), niceness: 0 };
+    assert!(BlockingPool::new("nowhere", 1, 1, &nowhere).is_err());
+    assert!(BlockingPool::new("none", 0, 1, &Placement::default()).is_err());
 }
 
 #[test]
 fn a_glommio_executor_is_woken_from_the_pool() {
-    let pool = BlockingPool::new("foreign", 1, 10, None).unwrap();
+    let pool = BlockingPool::new("foreign", 1, 10, &Placement::default()).unwrap();
     let executor = glommio::LocalExecutorBuilder::default().spawn(move || async move {
         let mut sum = 0;
         for number in 0..50 {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pegasus_perf::chaos::failover;
 use pegasus_perf::chaos::verdict::Verdict;
+use pegasus_perf::onebox::{learning, without_meta};
 use pegasus_perf::{Failure, chaos, compare, counters, expiry, limits, model, operations, run, scans, throttle, trace};
 
 /// Measures Pegasus and the machine under it.
@@ -31,6 +32,10 @@ enum Command {
     Chaos(chaos::Options),
     /// The time until writes go on after the primary of most partitions is killed or frozen.
     Failover(failover::Options),
+    /// What those who read and write notice of a node that learns everything anew (on a onebox).
+    Learning(learning::Options),
+    /// Reads and writes while every meta server is down (on a onebox).
+    WithoutMeta(without_meta::Options),
     /// Everything the data model has, drawn at random, against an in-memory model.
     Model(model::Options),
     /// Increments and exchanges of many clients on few rows: nothing lost, nothing twice, linearizable.
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::run(&options),
         Command::Chaos(options) => return judged(chaos::run(&options)),
         Command::Failover(options) => return judged(failover::run(&options)),
+        Command::Learning(options) => learning::run(&options),
+        Command::WithoutMeta(options) => without_meta::run(&options),
         Command::Model(options) => return judged(model::run(&options)),
         Command::Counters(options) => return judged(counters::run(&options)),
         Command::Scans(options) => return judged(scans::run(&options)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::SinkExt;
+use pegasus_engine::affinity::{BACKGROUND_NICENESS, Placement};
 use pegasus_engine::byte_rate::ByteRate;
 use pegasus_engine::copies::delete_removed;
 use pegasus_engine::identity::{DirectoryLock, NodeIdentity};
@@ -153,12 +154,13 @@ fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
         ..SharedOptions::default()
     })
     .map_err(|error| NodeError::new("RocksDB", error))?;
-    let cpus = background_cpus.as_deref();
-    let pool = |name, threads| {
-        BlockingPool::new(name, threads, POOL_QUEUE, cpus).map_err(|error| NodeError::new("thread pool", error))
+    let pool = |name, threads, niceness| {
+        let placement = Placement { cpus: background_cpus.clone(), niceness };
+        BlockingPool::new(name, threads, POOL_QUEUE, &placement).map_err(|error| NodeError::new("thread pool", error))
     };
-    let point_pool = pool("point", config.storage.point_threads)?;
-    let long_pool = pool("long", config.storage.long_threads)?;
+    // Somebody waits for a point read; what takes long gives way.
+    let point_pool = pool("point", config.storage.point_threads, 0)?;
+    let long_pool = pool("long", config.storage.long_threads, BACKGROUND_NICENESS)?;
     Ok(NodeShared {
         node: node_identity.node(),
         identity,

@@ -1,7 +1,7 @@
 //! Zeroes segments ahead of time, so that a sync never has an extent to convert or a size to change.
 //!
 //! It runs beside the writer and in its executor; every step waits for the ring, and while enough segments are ready
-//! it rests as long as it works. A failure (a full disk) ends the preparation, not the log.
+//! it leaves most of the disk's time to others: a node that begins has a whole log to zero. A failure (a full disk) ends the preparation, not the log.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -64,12 +64,14 @@ async fn zero(shared: &Shared, file: &SegmentFile, bytes: u64) -> Result<(), Log
         offset += CHUNK_BYTES as u64;
         let relaxed = shared.state.borrow().space.free_count() >= shared.options.spare_segments;
         if relaxed {
-            glommio::timer::sleep(begun.elapsed()).await;
+            glommio::timer::sleep(begun.elapsed() * RESTS_PER_WORK).await;
         }
     }
     Ok(())
 }
 
+/// How long it rests for what it worked, while there is no hurry.
+const RESTS_PER_WORK: u32 = 7;
 /// Large enough to be quick, small enough not to keep a log write waiting on the device.
 const CHUNK_BYTES: usize = 256 * 1024;
 

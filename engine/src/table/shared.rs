@@ -11,7 +11,7 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Env, InfoLogger, LogL
 use super::filter::ExpiryFilterFactory;
 use super::layout::prefix_extractor;
 use super::{Inner, Table, TableError};
-use crate::affinity;
+use crate::affinity::{BACKGROUND_NICENESS, Placement};
 
 /// Sizes and counts that hold for all tables of a node. The defaults are Pegasus's where it has one; small machines
 /// lower the two memory budgets.
@@ -183,16 +183,15 @@ impl TableShared {
     }
 }
 
-/// Starts the background threads on their CPUs. New threads inherit the mask of the thread that starts them, so a
-/// helper takes the mask, starts them, and ends; the caller's own mask is never touched.
+/// Starts the background threads on their CPUs. New threads inherit mask and niceness of the thread that starts them,
+/// so a helper takes both, starts them, and ends; the caller's own are never touched.
 fn start_threads(settings: &SharedOptions) -> Result<Env, TableError> {
-    let cpus = settings.background_cpus.clone();
+    // A flush or a compaction must not take the CPU from those who serve.
+    let placement = Placement { cpus: settings.background_cpus.clone(), niceness: BACKGROUND_NICENESS };
     let flushing = (settings.background_threads / 4).max(1);
     let compacting = settings.background_threads - flushing;
     let start = move || {
-        if let Some(cpus) = cpus {
-            affinity::restrict_current_thread(&cpus).map_err(|error| format!("background_cpus: {error}"))?;
-        }
+        placement.take().map_err(|error| format!("background_cpus: {error}"))?;
         let mut environment = Env::new().map_err(|error| error.to_string())?;
         environment.set_high_priority_background_threads(flushing);
         environment.set_low_priority_background_threads(compacting);

@@ -90,7 +90,7 @@ pub fn median(rounds: &[Measurement]) -> Option<Measurement> {
 }
 
 /// The middle of some figures; of an even number, the mean of the two in the middle. Zero for none.
-fn median_of(mut figures: Vec<f64>) -> f64 {
+pub fn median_of(mut figures: Vec<f64>) -> f64 {
     if figures.is_empty() {
         return 0.0;
     }

@@ -71,6 +71,11 @@ impl Cluster {
         Ok(prepared)
     }
 
+    /// One of the clients, to ask the meta service with.
+    pub fn client(&self) -> &Client {
+        &self.clients[0]
+    }
+
     /// Ends all connections.
     pub async fn close(self) {
         for client in self.clients {

@@ -215,7 +215,8 @@ const DRAIN_RESERVE: Duration = Duration::from_secs(1);
 const SECONDS_MAX: f64 = 86_400.0;
 const META_DEFAULT: &str = "127.0.0.1:34601";
 const TLS_DEFAULT: &str = "./onebox/tls";
-const ONEBOX_DEFAULT: &str = "./onebox";
+/// Where a onebox is unless it is said.
+pub const ONEBOX_DEFAULT: &str = "./onebox";
 
 #[cfg(test)]
 mod tests {

@@ -64,6 +64,18 @@ impl Record {
         }
     }
 
+    /// Counts what another record has as well.
+    pub fn merge(&mut self, other: &Record) {
+        for (name, theirs) in &other.operations {
+            let ours = self.operations.entry(name).or_default();
+            ours.latency.merge(&theirs.latency);
+            ours.service.merge(&theirs.service);
+            for (kind, count) in &theirs.errors {
+                *ours.errors.entry(kind).or_default() += count;
+            }
+        }
+    }
+
     /// Operations carried out.
     pub fn done_count(&self) -> u64 {
         self.operations.values().map(|record| record.latency.count()).sum()
@@ -105,5 +117,8 @@ mod tests {
         assert_eq!((record.done_count(), record.error_count()), (1, 2));
         assert_eq!(record.operations["set"].errors["timeout"], 2);
         assert_eq!(record.latency().count(), 1);
+        let mut both = record.clone();
+        both.merge(&record);
+        assert_eq!((both.done_count(), both.error_count()), (2, 4));
     }
 }

@@ -48,7 +48,7 @@ impl Default for Replication {
             clock_drift_percent: timing.drift_permille / 10,
             min_members: 2,
             learners_per_core: 4,
-            checkpoint_bytes_per_second: 64 << 20,
+            checkpoint_bytes_per_second: 32 << 20,
             removed_copy_hold_hours: 24,
         }
     }
