@@ -306,6 +306,7 @@ mod tests {
                 replica_count: 3,
                 durability: Durability::Synced,
             },
+            environment: Vec::new(),
             partitions: vec![configuration],
             nodes: vec![node(1, true), node(2, true)],
         };
