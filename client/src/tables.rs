@@ -210,8 +210,8 @@ impl Client {
     }
 
     /// Drops a table: it serves nothing from then on, and its name is free at once. For a holding time it can be taken
-    /// back by its number, with all its rows. Gives the table as it was; `None` if there was none and `if_exists` allows
-    /// that.
+    /// back by its number, with all its rows. Gives the table as it was; `None` if there was none and `if_exists`
+    /// allows that.
     ///
     /// Errors: [`Error::NoSuchTable`]; [`Error::Unknown`] if the answer was lost (see [`Client::list_tables`]).
     ///
