@@ -161,10 +161,11 @@ impl Shared {
     }
 
     /// A table is gone by what this client has asked for.
-    pub(crate) fn note_gone(&self, table: TableId) {
+    pub(crate) fn note_gone(&self, table: TableId, name: &str) {
         let all = self.lock().all();
         let of_table = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.table.table == table);
-        all.iter().filter(of_table).for_each(|routes| routes.forget());
+        let reason = format!("table {name:?} (number {table}) was dropped");
+        all.iter().filter(of_table).for_each(|routes| routes.forget(&reason));
     }
 
     /// The route of a table, shared by all handles that were opened by this name.

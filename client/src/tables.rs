@@ -238,7 +238,7 @@ impl Client {
             return Ok(None);
         }
         let table = frame.decode::<TableReply>().map_err(Error::protocol)?.table;
-        self.shared.note_gone(table.table);
+        self.shared.note_gone(table.table, name);
         Ok(Some(table))
     }
 
