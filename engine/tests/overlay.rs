@@ -81,7 +81,7 @@ impl Model {
             .filter(|(_, (hash, _))| hash == hash_key)
             .flat_map(|(index, (_, changes))| changes.iter().map(move |change| (Decree(index as u64 + 1), change)));
         let effects = changes.filter_map(|(decree, change)| Some((decree, change.effect(sort_key)?)));
-        effects.last().map(|(decree, row)| Overlaid { decree, row })
+        effects.fold(None, |_, effect| Some(effect)).map(|(decree, row)| Overlaid { decree, row })
     }
 }
 

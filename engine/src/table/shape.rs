@@ -1,10 +1,10 @@
 //! How RocksDB shapes the files of one table, which may change while it is open.
 //!
-//! | scenario | write buffers | level 0 |
-//! |---|---|---|
-//! | normal | as set, or the node's | as the node says |
-//! | prefer_write | one to two times that, so that the copies of a table do not all flush at one time | holds about as much as level 1 before it is compacted |
-//! | bulk_load | four times that, six at least | is never compacted and never slows writes down |
+//! - `normal`: as the node says.
+//! - `prefer_write`: write buffers of one to two times the size, so that the copies of a table do not all flush at one
+//!   time; level 0 holds about as much as level 1 before it is compacted.
+//! - `bulk_load`: write buffers of four times the size, six at least; level 0 is never compacted and never slows
+//!   writes down.
 //!
 //! The shape a table was last given is kept in it, so that it has that shape from the moment it is opened: a table that
 //! is being loaded in bulk has far more files in level 0 than another one would stand.
