@@ -33,7 +33,7 @@ impl From<&Environment> for TableShape {
 }
 
 impl Table {
-    /// The shape it has.
+    /// The shape it has. Never blocks.
     pub fn shape(&self) -> TableShape {
         *self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,14 +41,14 @@ impl Table {
     /// Gives it another shape, and keeps that. Write buffers have the new size from the next one on. Cheap if it has
     /// that shape already; else it blocks: run it in a pool.
     pub fn reshape(&self, shape: TableShape) -> Result<(), TableError> {
-        let mut current = self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current == shape {
+        let _one_at_a_time = self.inner.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shape() == shape {
             return Ok(());
         }
         self.set_shape_options(shape, &[])?;
         let stored = self.inner.db.put_opt(SHAPE_KEY, shape.encode(), &self.inner.blocking_writes);
         stored.map_err(|error| self.failed("keep the shape", error))?;
-        *current = shape;
+        *self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
         Ok(())
     }
 
