@@ -184,9 +184,7 @@ impl Worker {
             let together = calls.iter().filter(|(other, _)| *other == place).count() > 1;
             let one_moment = together || self.keys[place].has_limbo();
             for (_, operation) in calls.iter_mut().filter(|(other, _)| one_moment && *other == place) {
-                if let Operation::Scan { snapshot, .. } = operation {
-                    *snapshot = true;
-                }
+                operation.keep_to_one_moment();
             }
         }
         let begin = now_seconds();
