@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use pegasus_rpc::{Endpoint, Identity, Runtime};
@@ -50,7 +50,27 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Routes are kept for as long as the client: a table that was opened once can be opened again while every meta
     /// server is down.
-    tables: Mutex<HashMap<String, Arc<RouteCache>>>,
+    tables: Mutex<Tables>,
+}
+
+/// The routes of a client, by the names under which tables were opened.
+#[derive(Default)]
+struct Tables {
+    by_name: HashMap<String, Arc<RouteCache>>,
+    /// Of tables whose name is theirs no more. Their handles go on, but nobody opens them by that name.
+    renamed: Vec<Weak<RouteCache>>,
+}
+
+impl Tables {
+    /// The name does not mean the table any more that was opened by it.
+    fn set_apart(&mut self, name: &str) {
+        self.renamed.retain(|routes| routes.strong_count() > 0);
+        self.renamed.extend(self.by_name.remove(name).map(|routes| Arc::downgrade(&routes)));
+    }
+
+    fn all(&self) -> Vec<Arc<RouteCache>> {
+        self.by_name.values().cloned().chain(self.renamed.iter().filter_map(Weak::upgrade)).collect()
+    }
 }
 
 impl Client {
@@ -110,8 +130,8 @@ impl Client {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<RouteCache>>> {
-        // The map is whole at every point where a panic could poison the lock.
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // The maps are whole at every point where a panic could poison the lock.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,45 +140,56 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// A table has changed by what this client has asked for: routes that say otherwise are put right or forgotten.
-    pub(crate) fn note_changed(&self, reply: &TableReply) {
-        let all: Vec<Arc<RouteCache>> = self.lock().values().cloned().collect();
-        for routes in all {
-            match routes.cached().map(|route| route.table.table) {
-                // Cannot fail but for an answer that contradicts itself, which is then left alone.
-                Some(known) if known == reply.table.table => drop(routes.learn(&self.nodes, reply)),
-                Some(_) if routes.name() == reply.table.name => routes.forget(),
-                _ => {}
+    /// A table has changed by what this client has asked for: routes of it are put right, and its name means this table
+    /// from now on.
+    pub(crate) fn note_changed(self: &Arc<Shared>, reply: &TableReply) {
+        let table = reply.table.table;
+        let all = {
+            let mut tables = self.lock();
+            let of_name = tables.by_name.get(&reply.table.name).and_then(|routes| routes.cached());
+            if of_name.is_some_and(|route| route.table.table != table) {
+                tables.set_apart(&reply.table.name);
+            }
+            tables.all()
+        };
+        let of_table = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.table.table == table);
+        for routes in all.iter().filter(of_table) {
+            if let Err(error) = routes.learn(&self.nodes, reply) {
+                tracing::debug!(table = routes.name(), %error, "an answer contradicts itself; the known route stays");
             }
         }
     }
 
     /// A table is gone by what this client has asked for.
-    pub(crate) fn note_gone(&self, table: TableId) {
+    pub(crate) fn note_gone(&self, table: TableId, name: &str) {
+        let all = self.lock().all();
         let of_table = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.table.table == table);
-        self.lock().values().filter(of_table).for_each(|routes| routes.forget());
+        let reason = format!("table {name:?} (number {table}) was dropped");
+        all.iter().filter(of_table).for_each(|routes| routes.forget(&reason));
     }
 
-    /// The route of a table, shared by all its handles.
+    /// The route of a table, shared by all handles that were opened by this name.
     fn routes(&self, name: &str) -> Arc<RouteCache> {
         let mut tables = self.lock();
-        // A table that has got another name is not what the name means any more; its handles go on.
-        let is_of_name = |routes: &&Arc<RouteCache>| routes.cached().is_none_or(|route| route.table.name == name);
-        if let Some(routes) = tables.get(name).filter(is_of_name) {
-            return routes.clone();
+        if let Some(routes) = tables.by_name.get(name) {
+            if routes.cached().is_none_or(|route| route.table.name == name) {
+                return routes.clone();
+            }
+            tables.set_apart(name);
         }
         // Names that turned out to be no tables.
-        tables.retain(|_, routes| Arc::strong_count(routes) > 1 || routes.cached().is_some());
+        tables.by_name.retain(|_, routes| Arc::strong_count(routes) > 1 || routes.cached().is_some());
         let routes = Arc::new(RouteCache::new(name.to_owned()));
-        tables.insert(name.to_owned(), routes.clone());
+        tables.by_name.insert(name.to_owned(), routes.clone());
         routes
     }
 
     /// A core of a storage node does not answer: the routes that lead there are asked for again.
     pub(crate) fn suspect_address(self: &Arc<Shared>, address: SocketAddr, alarm: Alarm) {
-        let concerned = |routes: &&Arc<RouteCache>| routes.cached().is_some_and(|route| route.leads_to(address));
-        let concerned: Vec<Arc<RouteCache>> = self.lock().values().filter(concerned).cloned().collect();
-        for routes in concerned {
+        let concerned = |routes: &Arc<RouteCache>| routes.cached().is_some_and(|route| route.leads_to(address));
+        let mut all = self.lock().all();
+        all.retain(concerned);
+        for routes in all {
             suspect(&routes, self, (alarm == Alarm::Lost).then_some(address));
         }
     }

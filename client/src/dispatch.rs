@@ -135,8 +135,11 @@ impl TableCore {
         if !std::mem::replace(&mut attempts.table_confirmed, true) {
             let deadline = self.read_deadline(attempts.deadline);
             let asked = self.routes.refresh(&self.shared.meta, &self.shared.nodes, route.version, deadline).await;
-            if asked.map_or(true, |now| now.table.table != route.table.table) {
-                return Err(Error::NoSuchTable(message));
+            match asked {
+                Ok(now) if now.table.table == route.table.table => {}
+                // It knows also when the table was dropped, and how to recall it.
+                Err(error @ Error::NoSuchTable(_)) => return Err(error),
+                _ => return Err(Error::NoSuchTable(message)),
             }
         }
         Ok(Again { refresh: true, reason: message, refusal: Some(Status::NoSuchTable), ..Again::default() })

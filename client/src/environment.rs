@@ -47,7 +47,8 @@ impl Client {
     /// Changes a table's environment and gives what is in force then. The meta service checks every setting before any
     /// is kept; nodes follow within a second or two. The settings are those of [`pegasus_wire::environment`].
     ///
-    /// Limits: 64 settings (`environment_entries_max`) with values of at most 4096 bytes (`environment_value_bytes_max`).
+    /// Limits: 64 settings (`environment_entries_max`) with values of at most 4096 bytes
+    /// (`environment_value_bytes_max`).
     ///
     /// Errors: [`Error::InvalidArgument`] for a setting there is not, or a value it cannot have, with what it may be;
     /// [`Error::NoSuchTable`].

@@ -29,10 +29,10 @@
 //!
 //! The library runs on tokio. It must never depend on RocksDB, glommio or any server package.
 //!
-//! Code map: `table`, `update`, `multi_get`, `many`, `batch` and `scan` are the operations on rows, `keys` says which keys
-//! they mean; `tables`, `environment` and `admin` are those of operators; `dispatch` sends one request to one partition by
-//! the rule in `retry`; `route` knows where partitions are, `refresh` when to ask again; `meta` and `nodes` hold the
-//! channels.
+//! Code map: `table`, `update`, `multi_get`, `many`, `batch` and `scan` are the operations on rows, `keys` says which
+//! keys they mean; `tables`, `environment` and `admin` are those of operators; `dispatch` sends one request to one
+//! partition by the rule in `retry`; `route` knows where partitions are, `refresh` when to ask again; `meta` and
+//! `nodes` hold the channels.
 
 mod admin;
 mod batch;
@@ -46,6 +46,7 @@ mod meta;
 mod multi_get;
 mod nodes;
 mod options;
+mod range_read;
 mod refresh;
 mod retry;
 mod route;

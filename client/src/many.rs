@@ -38,8 +38,8 @@ impl Table {
         .await
     }
 
-    /// Inserts or overwrites rows of any hash keys, one result for each row, in the order given. `ttl_seconds` is of all
-    /// of them; 0 means none.
+    /// Inserts or overwrites rows of any hash keys, one result for each row, in the order given. `ttl_seconds` is of
+    /// all of them; 0 means none.
     ///
     /// The rows are written at once, 256 at a time; each has the handle's timeout and the errors of [`Table::set`], and
     /// succeeds or fails alone. Of two rows with the same keys either may stay. Rows that share a hash key are better

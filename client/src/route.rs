@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use pegasus_wire::messages::control::{ListTables, QueryTable, TableList, TableReply, TableState};
@@ -94,6 +94,8 @@ impl Route {
 pub(crate) struct RouteCache {
     name: String,
     current: RwLock<Option<Arc<Route>>>,
+    /// What was said of the table when it was last found to be gone.
+    gone: Mutex<String>,
     /// Raised with every change of `current`, while that is locked.
     version: AtomicU64,
     changes: Notify,
@@ -107,6 +109,7 @@ impl RouteCache {
         RouteCache {
             name,
             current: RwLock::new(None),
+            gone: Mutex::default(),
             version: AtomicU64::new(0),
             changes: Notify::new(),
             asking: tokio::sync::Mutex::new(()),
@@ -148,7 +151,7 @@ impl RouteCache {
         };
         let known = self.cached();
         if seen > 0 && self.version() > seen {
-            return known.ok_or_else(|| Error::NoSuchTable(format!("there is no table {:?}", self.name)));
+            return known.ok_or_else(|| Error::NoSuchTable(self.lock_gone().clone()));
         }
         if let Some(route) = known.as_ref().filter(|route| route.version > seen) {
             return Ok(route.clone());
@@ -156,12 +159,17 @@ impl RouteCache {
         match self.ask(meta, known.as_deref(), deadline).await {
             Ok(reply) => self.learn(nodes, &reply),
             Err(error) => {
-                if matches!(error, Error::NoSuchTable(_)) {
-                    self.forget();
+                if let Error::NoSuchTable(reason) = &error {
+                    self.forget(reason);
                 }
                 Err(error)
             }
         }
+    }
+
+    fn lock_gone(&self) -> MutexGuard<'_, String> {
+        // A text is whole at every point where a panic could poison the lock.
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the table that is known, or for the one of the name if that is gone.
@@ -203,7 +211,8 @@ impl RouteCache {
     }
 
     /// Forgets the route: the table is gone.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget(&self, reason: &str) {
+        reason.clone_into(&mut self.lock_gone());
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.take().is_some() {
             self.note_change();

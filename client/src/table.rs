@@ -257,8 +257,8 @@ impl Table {
         self.write(hash_key, &batch).await
     }
 
-    /// Deletes all rows of one hash key in a range of sort keys, all or none, in one write that does not grow with their
-    /// number. An empty or reversed range deletes nothing.
+    /// Deletes all rows of one hash key in a range of sort keys, all or none, in one write that does not grow with
+    /// their number. An empty or reversed range deletes nothing.
     ///
     /// ```no_run
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {

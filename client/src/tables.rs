@@ -210,8 +210,8 @@ impl Client {
     }
 
     /// Drops a table: it serves nothing from then on, and its name is free at once. For a holding time it can be taken
-    /// back by its number, with all its rows. Gives the table as it was; `None` if there was none and `if_exists` allows
-    /// that.
+    /// back by its number, with all its rows. Gives the table as it was; `None` if there was none and `if_exists`
+    /// allows that.
     ///
     /// Errors: [`Error::NoSuchTable`]; [`Error::Unknown`] if the answer was lost (see [`Client::list_tables`]).
     ///
@@ -238,7 +238,7 @@ impl Client {
             return Ok(None);
         }
         let table = frame.decode::<TableReply>().map_err(Error::protocol)?.table;
-        self.shared.note_gone(table.table);
+        self.shared.note_gone(table.table, name);
         Ok(Some(table))
     }
 

@@ -107,13 +107,13 @@ impl Table {
         self.incr_with(hash_key, sort_key, by, TtlChange::Keep).await
     }
 
-    /// Adds to the number in a row and gives the sum. A row that is missing, has expired or is empty counts as 0, and the
-    /// sum is written as decimal text. A number may also be there as hexadecimal (0x) or octal (0) text and begin with
-    /// blanks. With `by` 0 the row is written all the same.
+    /// Adds to the number in a row and gives the sum. A row that is missing, has expired or is empty counts as 0, and
+    /// the sum is written as decimal text. A number may also be there as hexadecimal (0x) or octal (0) text and begin
+    /// with blanks. With `by` 0 the row is written all the same.
     ///
-    /// Errors: [`Error::InvalidArgument`] if the value is no number or the sum is beyond 64 bits, and nothing is changed;
-    /// [`Error::Unknown`] if the answer was lost: the increment has happened or not, and is not sent again. All of
-    /// [`Table`] apply.
+    /// Errors: [`Error::InvalidArgument`] if the value is no number or the sum is beyond 64 bits, and nothing is
+    /// changed; [`Error::Unknown`] if the answer was lost: the increment has happened or not, and is not sent again.
+    /// All of [`Table`] apply.
     ///
     /// ```no_run
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
@@ -147,8 +147,8 @@ impl Table {
 
     /// Puts a row if a row of the same hash key passes a check, in one step.
     ///
-    /// A check that fails is no error: [`CheckOutcome::written`] is false. A row that is missing or has expired fails all
-    /// checks but [`Check::Nothing`], [`Check::NotExist`] and [`Check::NotExistOrEmpty`].
+    /// A check that fails is no error: [`CheckOutcome::written`] is false. A row that is missing or has expired fails
+    /// all checks but [`Check::Nothing`], [`Check::NotExist`] and [`Check::NotExistOrEmpty`].
     ///
     /// Limits: those of [`Table::set`]; the operand is at most as long as a value.
     ///
@@ -196,8 +196,7 @@ impl Table {
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
     /// use pegasus_client::{Check, RowCheck, WriteBatch};
     ///
-    /// let unlocked =
-    ///     RowCheck { sort_key: b"lock", check: Check::NotExistOrEmpty, operand: b"", return_value: true };
+    /// let unlocked = RowCheck { sort_key: b"lock", check: Check::NotExistOrEmpty, operand: b"", return_value: true };
     /// let mut batch = WriteBatch::new();
     /// batch.put_with_ttl("lock", "worker 7", 30).put("state", "running").delete("error");
     /// assert!(table.check_and_mutate("job:1", &unlocked, &batch).await?.written);

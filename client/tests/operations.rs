@@ -76,7 +76,7 @@ async fn what_breaks_a_limit_is_not_sent() {
         (table.set("h", "s", &value).await.unwrap_err(), "value_bytes_max"),
         (table.multi_set("h", &one[..0]).await.unwrap_err(), "at least one row"),
         (table.multi_set("h", &vec![("s", "v"); 1001]).await.unwrap_err(), "write_rows_max"),
-        (table.multi_set("h", &vec![("s", &value[1..]); 3]).await.unwrap_err(), "write_bytes_max"),
+        (table.multi_set("h", &[("s", &value[1..]); 3]).await.unwrap_err(), "write_bytes_max"),
         (table.multi_del::<&str>("h", &[]).await.unwrap_err(), "at least one row"),
         (table.write("h", &WriteBatch::new()).await.unwrap_err(), "at least one row"),
         (table.del_range("h", &range).await.unwrap_err(), "sort_key_bytes_max"),

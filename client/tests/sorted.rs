@@ -80,14 +80,18 @@ async fn a_sorted_scan_survives_errors_lost_contexts_and_moves() {
     load(&cluster, 8, &rows);
     cluster.nodes[0].fault(Fault::Close);
     let mut scanner = sorted(&table, ScanOptions::default()).await;
-    let mut found = Vec::new();
+    let mut found = vec![scanner.next().await.unwrap().unwrap()];
+    let walks = scanner.snapshots();
     let mut errors = 0;
     loop {
         match found.len() % 20 {
             3 => cluster.nodes[0].refuse(1, Status::Internal),
             7 => cluster.storage[0].lose_contexts(),
             11 => cluster.nodes[0].fault(Fault::Close),
-            15 => cluster.meta_state.lock().unwrap().appoint(1 + (found.len() as u64 / 20) % 2),
+            15 => {
+                let elsewhere = Some(cluster.nodes[1].address);
+                cluster.nodes[0].fault(Fault::Status(Status::NotPrimary, elsewhere));
+            }
             _ => {}
         }
         match scanner.next().await {
@@ -96,7 +100,8 @@ async fn a_sorted_scan_survives_errors_lost_contexts_and_moves() {
             Err(_) => errors += 1,
         }
     }
-    assert!(errors > 0);
+    assert!(errors > 0 && cluster.nodes[1].requests(MessageKind::SCAN) > 0);
+    assert!(walks > 30 && scanner.snapshots() > walks, "{walks} walks, {} moments", scanner.snapshots());
     assert_eq!(told(&found), keys_of(&rows));
 }
 
@@ -232,7 +237,7 @@ fn a_sorted_scan_equals_a_sort() {
     let table = runtime.block_on(cluster.table());
     let row = ((hash_key(), sort_key()), proptest::collection::vec(any::<u8>(), 0..2));
     let cases = (proptest::collection::vec(row, 0..60), hash_keys(), sort_keys(), options());
-    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 1000, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&cases, |(rows, hash_keys, sort_keys, options)| {
         let rows: Rows = rows.into_iter().collect();
         load(&cluster, 4, &rows);

@@ -80,8 +80,8 @@ impl Model {
         let changes = unapplied
             .filter(|(_, (hash, _))| hash == hash_key)
             .flat_map(|(index, (_, changes))| changes.iter().map(move |change| (Decree(index as u64 + 1), change)));
-        let effects = changes.filter_map(|(decree, change)| Some((decree, change.effect(sort_key)?)));
-        effects.last().map(|(decree, row)| Overlaid { decree, row })
+        let mut effects = changes.filter_map(|(decree, change)| Some((decree, change.effect(sort_key)?)));
+        effects.next_back().map(|(decree, row)| Overlaid { decree, row })
     }
 }
 

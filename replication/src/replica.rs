@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::messages::peer::Establish;
-use pegasus_wire::{Ballot, Configuration, Decree, MutationKind, NodeId, Status};
+use pegasus_wire::{Ballot, Configuration, Decree, MutationKind, NodeId, Status, TableProperties};
 
 use crate::bugs::PlantedBug;
 use crate::describe::Phase;
@@ -79,6 +79,12 @@ impl Replica {
         let mut core = Core::new(identity, limits, configuration, window, stamp, state, now);
         core.promised = promised;
         Replica { core, role, reported: (Role::Inactive, ballot, false), unreported_fault }
+    }
+
+    /// Takes the table's properties as they are now: its name, or the durability that is in force. Those that learn
+    /// hear of them when they are established; nothing else depends on them here.
+    pub fn set_table(&mut self, table: TableProperties) {
+        self.core.identity.table = table;
     }
 
     /// Takes one event and adds what must be done because of it. `now` is the node's clock, read after whatever the

@@ -25,6 +25,7 @@ on_both!(
     stream_finished_by_the_server,
     dropped_channel_ends_its_stream,
     closing_the_endpoint_ends_calls,
+    one_way_messages_are_not_waited_for,
 );
 
 async fn echo_in_order(runtime: Runtime) {
@@ -180,6 +181,25 @@ async fn closing_the_endpoint_ends_calls(runtime: Runtime) {
     assert!(pair.server.accept().await.is_none());
     let refused = pair.server.connect(pair.client.local_address(), Role::Client, Alpn::Data).await;
     assert_eq!(refused.unwrap_err(), RpcError::Closed);
+}
+
+async fn one_way_messages_are_not_waited_for(runtime: Runtime) {
+    let ca = Ca::new();
+    let options = pegasus_rpc::EndpointOptions { cluster: None, accepts: &[Alpn::Data] };
+    let server = Endpoint::bind(runtime.clone(), loopback(), ca.identity(Role::Replica), options).unwrap();
+    let (served, client) = join(server.accept(), ca.connect(&runtime, server.local_address())).await;
+    let channel = Channel::open(&runtime, &client).await.unwrap();
+    assert!(channel.notify(IGNORE, request(b"first")) && channel.notify(IGNORE, request(b"second")));
+    assert_eq!(channel.in_flight(), 0);
+    let (_writer, mut reader) = served.unwrap().accept().await.unwrap();
+    for expected in [&b"first"[..], b"second"] {
+        let frame = reader.next().await.unwrap().unwrap();
+        assert_eq!((frame.header.request_id, frame.header.kind, &frame.attachment[..]), (0, IGNORE, expected));
+    }
+    client.close("told to");
+    let lost = channel.call(ECHO, soon(), request(b"x")).await;
+    assert!(lost.is_err(), "{lost:?}");
+    assert!(!channel.notify(IGNORE, |_, _| panic!("it must not be built")));
 }
 
 /// A storage node's executor serves, a client's tokio runtime calls, on different threads.

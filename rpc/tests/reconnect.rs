@@ -30,10 +30,12 @@ async fn callers_share_one_connection(runtime: Runtime) {
     let server = Endpoint::bind(runtime.clone(), loopback(), ca.identity(Role::Replica), options).unwrap();
     let link = link(&ca, &runtime, server.local_address());
     assert!(!link.is_connected());
+    assert!(!link.notify(IGNORE, |_, _| panic!("no connection is made for it")));
     let connections = join_all((0..20).map(|_| link.connection(soon())));
     let (connections, served) = join(connections, server.accept()).await;
     assert!(connections.into_iter().all(|connection| connection.is_ok()));
     assert!(served.is_some() && link.is_connected());
+    assert!(link.notify(IGNORE, request(b"now there is one")));
     let another = runtime.timeout_at(Instant::now() + Duration::from_millis(100), server.accept()).await;
     assert!(another.is_none(), "there is only one");
 }

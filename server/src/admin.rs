@@ -112,9 +112,8 @@ async fn digest(State(admin): State<Admin>, Path(partition): Path<String>) -> Re
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let mut body = render(&reports(&admin.cores).await);
-    for (pool, statistics) in
-        [("point", admin.shared.point_pool.statistics()), ("long", admin.shared.long_pool.statistics())]
-    {
+    let pools = [&admin.shared.point_pool, &admin.shared.long_pool, &admin.shared.compact_pool];
+    for (pool, statistics) in pools.map(|pool| (pool.name(), pool.statistics())) {
         let _ = writeln!(body, "pegasus_pool_jobs_total{{pool=\"{pool}\"}} {}", statistics.finished);
         let _ = writeln!(body, "pegasus_pool_refused_total{{pool=\"{pool}\"}} {}", statistics.refused);
         let _ = writeln!(body, "pegasus_pool_waiting{{pool=\"{pool}\"}} {}", statistics.waiting);

@@ -15,6 +15,8 @@ pub use replication::Replication;
 const LOG_SEGMENTS_MIN: u64 = 5;
 /// Least memory for the block cache, and for memtables.
 const STORAGE_BYTES_MIN: usize = 1 << 20;
+/// Shortest time that may count as slow; the same for the threshold of a table.
+pub const SLOW_QUERY_MS_MIN: u32 = 20;
 
 /// Everything a node is told. [`Config::validate`] must pass before it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct Config {
     /// Leases, learning, removal.
     #[serde(default)]
     pub replication: Replication,
+    /// Requests that take longer are counted and logged, for tables that have no threshold of their own.
+    #[serde(default = "default_slow_query_ms")]
+    pub slow_query_ms: u32,
     /// Whether executors are bound to CPUs.
     #[serde(default)]
     pub pin_cpus: PinCpus,
@@ -95,6 +100,8 @@ pub struct Storage {
     pub point_threads: usize,
     /// Threads for scans, flushes, opening and closing.
     pub long_threads: usize,
+    /// Manual compactions that run at a time.
+    pub compaction_threads: usize,
     /// Writes are refused while the file system has less than this free.
     pub disk_reserve_bytes: u64,
 }
@@ -107,6 +114,7 @@ impl Default for Storage {
             background_threads: 2,
             point_threads: 2,
             long_threads: 2,
+            compaction_threads: 1,
             disk_reserve_bytes: 256 << 20,
         }
     }
@@ -125,6 +133,10 @@ pub enum PinCpus {
 
 fn default_name() -> String {
     "replica".to_owned()
+}
+
+fn default_slow_query_ms() -> u32 {
+    100
 }
 
 fn default_log_level() -> String {
@@ -205,7 +217,12 @@ impl Config {
         check("storage.background_threads", (1..=64).contains(&self.storage.background_threads), || "1 to 64".into())?;
         check("storage.point_threads", (1..=64).contains(&self.storage.point_threads), || "1 to 64".into())?;
         check("storage.long_threads", (1..=64).contains(&self.storage.long_threads), || "1 to 64".into())?;
+        let compaction_threads = self.storage.compaction_threads;
+        check("storage.compaction_threads", (1..=16).contains(&compaction_threads), || "1 to 16".into())?;
         self.replication.validate()?;
+        check("slow_query_ms", self.slow_query_ms >= SLOW_QUERY_MS_MIN, || {
+            format!("at least {SLOW_QUERY_MS_MIN}; got {}", self.slow_query_ms)
+        })?;
         check("pin_cpus", self.pin_cpus == PinCpus::None || usize::from(self.cores) <= cpus, || {
             format!("{} executors cannot each have one of {cpus} CPUs; use \"none\" or fewer cores", self.cores)
         })?;
@@ -258,6 +275,7 @@ mod tests {
             ("127.0.0.1:34801", "0.0.0.0:34801", "listen"),
             ("127.0.0.1:34801", "127.0.0.1:65535", "listen"),
             ("[\"127.0.0.1:34601\"]", "[]", "meta_servers"),
+            ("cores = 1", "slow_query_ms = 19", "slow_query_ms"),
         ];
         for (from, to, key) in bad {
             let message = parse(&MINIMAL.replacen(from, to, 1)).unwrap_err();

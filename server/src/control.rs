@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use futures_channel::{mpsc, oneshot};
-use pegasus_wire::messages::control::{Assignments, ProposeConfiguration, ReplicaReport};
+use pegasus_wire::messages::control::{ProposeConfiguration, ReplicaReport};
 use pegasus_wire::{Configuration, PartitionId};
 use serde::Serialize;
+
+use crate::tables::Told;
 
 /// Messages a core may have waiting.
 pub const CORE_QUEUE: usize = 1024;
@@ -18,9 +20,9 @@ pub const META_QUEUE: usize = 4096;
 /// To a core.
 pub enum ToCore {
     /// What this node should hold. Each core picks what it owns.
-    Assignments(Arc<Assignments>),
+    Assignments(Arc<Told>),
     /// The same answer once more: what it asks for has not been done yet.
-    Tasks(Arc<Assignments>),
+    Tasks(Arc<Told>),
     /// The outcome of a [`ToMeta`] proposal.
     ProposalAnswered {
         /// The partition.

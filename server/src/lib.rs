@@ -9,11 +9,14 @@
 //! apply and the answer.
 
 pub mod admin;
+pub mod compactions;
 pub mod config;
 pub mod control;
 pub mod cores;
 pub mod layout;
 pub mod meta_link;
 pub mod node;
+pub mod tables;
+pub mod utc;
 
 pub use config::Config;

@@ -15,6 +15,7 @@ use pegasus_wire::{Advice, Frame, FrameBuilder, MessageKind, Status};
 
 use crate::control::{CoreReport, CoreSenders, ToCore, ToMeta};
 use crate::node::NodeShared;
+use crate::tables::{KnownTables, Told};
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -71,8 +72,9 @@ impl MetaClient {
 /// Registers and watches for ever. Returns only on an error that no retry can mend (wrong cluster, refused).
 pub async fn watch(shared: Arc<NodeShared>, meta: Arc<MetaClient>, mut cores: CoreSenders) -> String {
     let mut said = String::new();
+    let mut tables = KnownTables::default();
     loop {
-        match register_and_watch(&shared, &meta, &mut cores).await {
+        match register_and_watch(&shared, &meta, &mut cores, &mut tables).await {
             Lost::Transient(reason) => {
                 if reason != said {
                     tracing::warn!(%reason, "no contact with the meta service; trying again");
@@ -91,7 +93,12 @@ enum Lost {
     Final(String),
 }
 
-async fn register_and_watch(shared: &NodeShared, meta: &MetaClient, cores: &mut CoreSenders) -> Lost {
+async fn register_and_watch(
+    shared: &NodeShared,
+    meta: &MetaClient,
+    cores: &mut CoreSenders,
+    tables: &mut KnownTables,
+) -> Lost {
     let registered = match register(shared, meta, cores).await {
         Ok(registered) => registered,
         Err(lost) => return lost,
@@ -102,12 +109,17 @@ async fn register_and_watch(shared: &NodeShared, meta: &MetaClient, cores: &mut 
     tracing::info!(cluster = %registered.cluster, node = %shared.node, "registered with the meta service");
     let reporters = cores.clone();
     tokio::select! {
-        lost = watch_assignments(shared, meta, cores) => lost,
+        lost = watch_assignments(shared, meta, cores, tables) => lost,
         lost = register_changes(shared, meta, &reporters) => lost,
     }
 }
 
-async fn watch_assignments(shared: &NodeShared, meta: &MetaClient, cores: &mut CoreSenders) -> Lost {
+async fn watch_assignments(
+    shared: &NodeShared,
+    meta: &MetaClient,
+    cores: &mut CoreSenders,
+    tables: &mut KnownTables,
+) -> Lost {
     let mut revision = 0;
     loop {
         let watch = WatchAssignments { node: shared.node, revision, wait_ms: WATCH.as_millis() as u32 };
@@ -124,7 +136,7 @@ async fn watch_assignments(shared: &NodeShared, meta: &MetaClient, cores: &mut C
         revision = assignments.revision;
         // What is asked for is said again until it is done, also while nothing changes.
         if (news || !assignments.additions.is_empty() || !assignments.removals.is_empty())
-            && let Err(lost) = pass_on(assignments, news, cores).await
+            && let Err(lost) = pass_on(tables.take(assignments), news, cores).await
         {
             return lost;
         }
@@ -143,11 +155,11 @@ async fn register_changes(shared: &NodeShared, meta: &MetaClient, cores: &CoreSe
 }
 
 /// Gives an answer of the watch to every core.
-async fn pass_on(assignments: Assignments, news: bool, cores: &mut CoreSenders) -> Result<(), Lost> {
-    let assignments = Arc::new(assignments);
+async fn pass_on(told: Told, news: bool, cores: &mut CoreSenders) -> Result<(), Lost> {
+    let told = Arc::new(told);
     for core in cores.iter_mut() {
-        let assignments = assignments.clone();
-        let message = if news { ToCore::Assignments(assignments) } else { ToCore::Tasks(assignments) };
+        let told = told.clone();
+        let message = if news { ToCore::Assignments(told) } else { ToCore::Tasks(told) };
         core.send(message).await.map_err(|_| Lost::Final("a core has stopped".to_owned()))?;
     }
     Ok(())

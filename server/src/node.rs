@@ -19,6 +19,7 @@ use pegasus_wire::{ClusterId, NodeId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::compactions::Turns;
 use crate::config::{Config, PinCpus};
 use crate::control::{CORE_QUEUE, CoreSenders, META_QUEUE, ToCore, ToMeta};
 use crate::cores::{self, CoreSetup};
@@ -46,6 +47,10 @@ pub struct NodeShared {
     pub point_pool: BlockingPool,
     /// Scans, flushes, opening, closing, descriptors.
     pub long_pool: BlockingPool,
+    /// Manual compactions.
+    pub compact_pool: BlockingPool,
+    /// Which of them have their turn.
+    pub compactions: Arc<Turns>,
     /// What the node sends of checkpoints.
     pub checkpoint_rate: ByteRate,
     /// Told when a copy came, went, or is worth more or less than before: the meta service wants to know.
@@ -118,6 +123,7 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     }
     shared.point_pool.shutdown();
     shared.long_pool.shutdown();
+    shared.compact_pool.shutdown();
     drop(lock);
     match failed {
         None => {
@@ -161,12 +167,15 @@ fn open_shared(config: Config) -> Result<NodeShared, NodeError> {
     // Somebody waits for a point read; what takes long gives way.
     let point_pool = pool("point", config.storage.point_threads, 0)?;
     let long_pool = pool("long", config.storage.long_threads, BACKGROUND_NICENESS)?;
+    let compact_pool = pool("compact", config.storage.compaction_threads, BACKGROUND_NICENESS)?;
     Ok(NodeShared {
         node: node_identity.node(),
         identity,
         tables,
         point_pool,
         long_pool,
+        compact_pool,
+        compactions: Turns::new(config.storage.compaction_threads),
         checkpoint_rate: ByteRate::new(config.replication.checkpoint_bytes_per_second),
         copies_changed: Notify::new(),
         disk_low: AtomicBool::new(false),

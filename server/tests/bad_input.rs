@@ -18,6 +18,7 @@ use pegasus_wire::messages::peer::{CommitPoint, Establish};
 use pegasus_wire::{
     Ballot, ClusterId, Configuration, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId, Status,
 };
+use support::operations::{all_of, whole};
 use support::{Caller, PATIENCE, Process, Scene, reason};
 
 const PARTITIONS: u32 = 4;
@@ -130,19 +131,7 @@ async fn requests_beyond_a_limit_are_refused_with_its_name() {
 }
 
 async fn multi_get(caller: &Caller, partition: PartitionId, hash_key: &[u8], sort_keys: &[SortKey<'_>]) -> Frame {
-    let question = MultiGet {
-        partition,
-        hash_key,
-        sort_keys,
-        start: b"",
-        stop: b"",
-        start_inclusive: true,
-        stop_inclusive: false,
-        no_value: false,
-        rows_max: 0,
-        bytes_max: 0,
-    };
-    caller.call(MessageKind::MULTI_GET, |out, header| FrameBuilder::append(out, header, &question, &[])).await
+    caller.multi_get(&MultiGet { sort_keys, ..all_of(partition, hash_key) }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,23 +152,22 @@ async fn requests_for_the_wrong_place_or_without_sense_are_refused() {
     for (start, stop) in
         [(&b"z"[..], &b"a"[..]), (b"\xFF\xFF", b""), (b"\xFF\xFFd", b"\xFF\xFFe"), (&[0xFF; 5000], b"")]
     {
-        let scan = Scan {
-            partition: here,
-            start,
-            stop,
-            start_inclusive: true,
-            no_value: false,
-            count_only: false,
-            rows_max: 0,
-        };
-        let answer = caller.call(MessageKind::SCAN, |out, header| FrameBuilder::append(out, header, &scan, &[])).await;
+        let answer = caller.scan(&Scan { start, stop, ..whole(here) }).await;
         assert_eq!(answer.header.status, Status::Ok, "{}", reason(&answer));
         assert_eq!(answer.body::<ArchivedRows<'_>>().unwrap().count.to_native(), 0, "{start:?} to {stop:?}");
     }
 
     // Bodies that are not the message.
     let mut noise = 88172645463325252u64;
-    for kind in [MessageKind::GET, MessageKind::WRITE, MessageKind::MULTI_GET, MessageKind::SCAN] {
+    let kinds = [
+        MessageKind::GET,
+        MessageKind::WRITE,
+        MessageKind::MULTI_GET,
+        MessageKind::SCAN,
+        MessageKind::INCREMENT,
+        MessageKind::CHECK_AND_WRITE,
+    ];
+    for kind in kinds {
         for length in [0usize, 1, 7, 16, 64, 500, 5000] {
             let body: Vec<u8> = (0..length).map(|_| random(&mut noise) as u8).collect();
             let answer = caller.call(kind, |out, header| append_raw(out, header, &body)).await;

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use pegasus_client::Error;
 use serde_json::{Value, json};
 
 /// Why a command did not do what was asked.
@@ -25,9 +26,14 @@ impl Failure {
     }
 }
 
-impl From<pegasus_client::Error> for Failure {
-    fn from(error: pegasus_client::Error) -> Failure {
-        Failure::new(error.kind(), error.to_string())
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let what_to_do = match &error {
+            Error::NoSuchTable(_) => "\n  `table list --all` lists the tables",
+            Error::Unknown(_) => "\n  it may have happened or not: look before you repeat it",
+            _ => "",
+        };
+        Failure::new(error.kind(), format!("{error}{what_to_do}"))
     }
 }
 
@@ -191,8 +197,11 @@ mod tests {
 
     #[test]
     fn failures_keep_the_kind_of_the_client() {
-        let failure = Failure::from(pegasus_client::Error::Unknown("lost".into()));
+        let failure = Failure::from(Error::Unknown("lost".into()));
         assert_eq!(failure.kind, "unknown");
-        assert!(failure.message.contains("lost"));
+        assert!(failure.message.contains("lost") && failure.message.contains("look before"), "{failure:?}");
+        let failure = Failure::from(Error::NoSuchTable("no table".into()));
+        assert!(failure.message.contains("table list --all"), "{failure:?}");
+        assert_eq!(Failure::from(Error::Timeout("lost".into())).message.lines().count(), 1);
     }
 }

@@ -285,7 +285,7 @@ fn help_of(word: &str) -> Option<String> {
 
 fn help() -> String {
     let root = Cli::command();
-    let line = |name: &str, about: &str| format!("  {name:<19} {about}\n");
+    let line = |name: &str, about: &str| format!("  {name:<24} {about}\n");
     let mut out = String::from("at the prompt\n");
     for (word, arguments, meaning) in PROMPT_WORDS.iter().filter(|(word, ..)| *word != "quit") {
         out.push_str(&line(&format!("{word} {arguments}"), meaning));

@@ -127,7 +127,7 @@ fn rows(shell: &Shell<'_>) {
 fn rows_of_one_hash_key(shell: &Shell<'_>) {
     assert_eq!(shell.text("multi_set m a 1 b 22 c 333 d 4444 e \"\""), "ok\n");
     assert!(shell.failure("multi_set m a 1 b").contains("in turns"));
-    assert_eq!(shell.text("multi_get m d none a"), "sort_key  value\nd         4444\na            1\n(2 rows)\n");
+    assert_eq!(shell.text("multi_get m d none a"), "sort_key  value\nd         4444\na         1\n(2 rows)\n");
     assert_eq!(shell.text("multi_get m e a -i"), "sort_key\ne\na\n(2 rows)\n");
     let keys = |line: &str| -> Vec<String> {
         let answer = shell.json(line);
@@ -171,7 +171,7 @@ fn conditions(shell: &Shell<'_>) {
 
     let change = "check_and_mutate k set a 1 set_ttl b 2 1000 del s del_range o p -c s --check_type exist";
     assert_eq!(shell.text(change), "written\n");
-    assert_eq!(shell.text("multi_get k"), "sort_key  value\na             1\nb             2\n(2 rows)\n");
+    assert_eq!(shell.text("multi_get k"), "sort_key  value\na         1\nb         2\n(2 rows)\n");
     assert!(shell.json("ttl k b")["ttl"].as_u64().unwrap() > 900);
     assert_eq!(shell.say(change).code, 1);
     assert!(shell.failure("check_and_mutate k put a 1 -c a --check_type exist").contains("set SORT_KEY VALUE"));

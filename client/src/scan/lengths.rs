@@ -1,15 +1,15 @@
-//! Where the hash keys of a range are in stored order. Stored order has shorter hash keys first, so a range in the order
-//! of the bytes is one piece for each length.
+//! Where the hash keys of a range are in stored order. Stored order has shorter hash keys first, so a range in the
+//! order of the bytes is one piece for each length.
 //!
 //! ```text
-//! range "ab" .. "b" (in the order of the bytes), stored:
-//!   length 1   a [b)          nothing: "a" is before "ab", "b" is the exclusive end
-//!   length 2   aa [ab ac .. az) ba
-//!   length 3   aaz [aba .. azz) baa
+//! range "ab" .. "b" (in the order of the bytes, "b" left out), as it is stored:
+//!   length 1   a b                              nothing: "a" comes before "ab"
+//!   length 2   aa [ ab .. a\xFF ] b\0
+//!   length 3   aa\xFF [ ab\0 .. a\xFF\xFF ] b\0\0
 //! ```
 //!
-//! There may be 1024 lengths, and mostly there are few: those that a partition has are found by asking for the first row
-//! at or after each, which costs one request more than there are.
+//! There may be 1024 lengths, and mostly there are few: those that a partition has are found by asking for the first
+//! row at or after each, which costs one request more than there are.
 
 use pegasus_wire::key::{ROWS_END, after_prefix, decode};
 use pegasus_wire::limits::HASH_KEY_BYTES_MAX;

@@ -4,9 +4,9 @@
 //! addition a server keeps, for as long as it can, a snapshot from which all answers of one partition come; when it is
 //! gone, the scan goes on with a newer one, and says so ([`Scanner::snapshots`]).
 //!
-//! `section` is where a scan still has to go, `walk` goes there request by request, `scanner` is several walks one after
-//! the other, `split` shares a table out over scanners, `sorted` merges many walks into the order of the hash keys, of
-//! which `lengths` finds the parts.
+//! `section` is where a scan still has to go, `walk` goes there request by request, `scanner` is several walks one
+//! after the other, `split` shares a table out over scanners, `sorted` merges many walks into the order of the hash
+//! keys, of which `lengths` finds the parts.
 
 mod lengths;
 mod scanner;
@@ -46,8 +46,8 @@ const COUNTS_AT_ONCE: usize = 8;
 pub struct ScanOptions {
     /// Leave the values out.
     pub no_value: bool,
-    /// Most rows fetched by one request, 1 to 3000 (`read_rows_max`). Default 1000. A server stops earlier at 1 MiB, and
-    /// after looking at 3000 rows that are not wanted.
+    /// Most rows fetched by one request, 1 to 3000 (`read_rows_max`). Default 1000. A server stops earlier at 1 MiB,
+    /// and after looking at 3000 rows that are not wanted.
     pub rows_per_request: u32,
     /// From the end to the start.
     pub reverse: bool,
@@ -55,8 +55,8 @@ pub struct ScanOptions {
     pub hash_key_filter: KeyFilter,
     /// Which sort keys.
     pub sort_key_filter: KeyFilter,
-    /// Let the servers keep a snapshot for the scan, so that all its rows of a partition are of one moment. Default true.
-    /// Without it the servers keep nothing, and each answer is of its own moment.
+    /// Let the servers keep a snapshot for the scan, so that all its rows of a partition are of one moment. Default
+    /// true. Without it the servers keep nothing, and each answer is of its own moment.
     pub snapshot: bool,
 }
 

@@ -22,8 +22,8 @@ use crate::table::Table;
 /// [`Scanner::next`] or [`Scanner::next_batch`] loses no rows. A scanner that is dropped before its end tells the
 /// server, if that can be done at once.
 ///
-/// Errors: those of every read of [`Table`]. [`Error::NoSuchTable`] ends the scan for good: a new table of the same name
-/// is another one.
+/// Errors: those of every read of [`Table`]. [`Error::NoSuchTable`] ends the scan for good: a new table of the same
+/// name is another one.
 ///
 /// ```no_run
 /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
@@ -103,8 +103,8 @@ impl Scanner {
         Ok(None)
     }
 
-    /// Counts the rows that are left and ends the scan. The servers count; rows are not sent. If it fails or is given up
-    /// it can be called again, and goes on counting.
+    /// Counts the rows that are left and ends the scan. The servers count; rows are not sent. If it fails or is given
+    /// up it can be called again, and goes on counting.
     ///
     /// ```no_run
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {
@@ -127,7 +127,8 @@ impl Scanner {
     }
 
     /// How many moments the rows so far are of. It is the number of partitions begun as long as the servers have kept
-    /// their snapshots; each one lost adds one. With [`super::ScanOptions::snapshot`] off every answer has its own moment.
+    /// their snapshots; each one lost adds one. With [`super::ScanOptions::snapshot`] off every answer has its own
+    /// moment.
     ///
     /// ```no_run
     /// # async fn example(table: pegasus_client::Table) -> Result<(), pegasus_client::Error> {

@@ -6,7 +6,7 @@ use pegasus_wire::key::{ROWS_END, after_prefix, encode};
 use crate::dispatch::Target;
 use crate::error::Error;
 use crate::keys::{HashKeyRange, SortKeyRange};
-use crate::multi_get::{check_progress, check_reverse_progress};
+use crate::range_read::{check_progress, check_reverse_progress};
 
 /// A range of stored keys in one partition that is still to be read.
 #[derive(Clone, Debug)]

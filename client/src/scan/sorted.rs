@@ -55,8 +55,8 @@ struct Source {
 }
 
 impl Table {
-    /// Walks over the whole table in the order of the hash keys' bytes, ascending or descending; the rows of one hash key
-    /// in the order of their sort keys, in the same direction.
+    /// Walks over the whole table in the order of the hash keys' bytes, ascending or descending; the rows of one hash
+    /// key in the order of their sort keys, in the same direction.
     ///
     /// Both ranges are in the order of the bytes. Hash keys of any mix of lengths come in their place: `"a"`, `"aa"`,
     /// `"b"`. Every row costs the client a little more than with other scans, and it holds a batch of rows for each

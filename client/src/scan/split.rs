@@ -39,9 +39,9 @@ impl Table {
 
     /// Like [`Table::scanners`], only for hash keys in a range and, of each of them, sort keys in a range.
     ///
-    /// Hash keys are compared as they are stored: **shorter ones come first**, those of one length by their bytes. So the
-    /// range from `"b"` to `"aa"` is not empty, and the one from `"aa"` to `"b"` is. For ranges in the order of the bytes
-    /// see [`Table::sorted_scan`]. The servers jump from one hash key to the next where sort keys are left out.
+    /// Hash keys are compared as they are stored: **shorter ones come first**, those of one length by their bytes. So
+    /// the range from `"b"` to `"aa"` is not empty, and the one from `"aa"` to `"b"` is. For ranges in the order of the
+    /// bytes see [`Table::sorted_scan`]. The servers jump from one hash key to the next where sort keys are left out.
     ///
     /// Errors: [`Error::InvalidArgument`] for keys, patterns and options over a limit, and those of every read.
     ///

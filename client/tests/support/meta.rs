@@ -98,7 +98,14 @@ impl MetaState {
         let serves =
             |(table, state): &(TableReply, TableState)| table.table.name == name && *state == TableState::Available;
         let found = self.tables.iter().position(serves);
-        found.ok_or_else(|| (Status::NoSuchTable, format!("there is no table {name:?}")))
+        found.ok_or_else(|| {
+            let dropped = self.tables.iter().rev().find(|(table, _)| table.table.name == name);
+            let reason = match dropped {
+                Some((table, _)) => format!("table {name:?} was dropped; recall number {}", table.table.table),
+                None => format!("there is no table {name:?}"),
+            };
+            (Status::NoSuchTable, reason)
+        })
     }
 
     fn free(&self, name: &str) -> Answer<()> {

@@ -48,6 +48,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The value of the row, the operand, and what becomes of all checks.
+    type Line<'a> = (Option<&'a [u8]>, &'a [u8], &'a str);
+
     /// One column per check, in the order of their numbers: `+` passes, `-` does not, `v` the value is no number, `o`
     /// the operand is none.
     fn row(current: Option<&[u8]>, operand: &[u8]) -> String {
@@ -65,7 +68,7 @@ mod tests {
     fn all_checks_on_all_kinds_of_rows() {
         // 0 nothing, 1 not exist, 2 not exist or empty, 3 exist, 4 not empty, 5 anywhere, 6 prefix, 7 postfix,
         // 8 to 12 bytes < <= = >= >, 13 to 17 integers < <= = >= >
-        let table: &[(Option<&[u8]>, &[u8], &str)] = &[
+        let table: &[Line] = &[
             (None, b"", "+++---------------"),
             (None, b"1", "+++---------------"),
             (None, b"no number", "+++---------------"),

@@ -86,18 +86,17 @@ impl Table {
         Ok(Some(done.min(99) as u8))
     }
 
-    /// The last manual compaction that was recorded.
+    /// The last manual compaction that was recorded. Never blocks.
     pub fn last_compaction(&self) -> CompactionRecord {
         *self.inner.last_compaction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps when a finished compaction began and ended, durably. Blocks: run it in a pool.
     pub fn record_compaction(&self, record: CompactionRecord) -> Result<(), TableError> {
-        let mut last = self.inner.last_compaction.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = self.inner.db.put_opt(COMPACTION_KEY, record.encode(), &self.inner.blocking_writes);
         stored.map_err(|error| self.failed("record a compaction", error))?;
         self.flush()?;
-        *last = record;
+        *self.inner.last_compaction.lock().unwrap_or_else(PoisonError::into_inner) = record;
         Ok(())
     }
 

@@ -165,14 +165,14 @@ fn prefix_of_length(target: &mut Vec<u8>, length: usize, prefix: &[u8]) {
 
 /// A filter, prepared for many keys.
 enum Matcher<'a> {
-    Anywhere(Finder<'a>),
+    Anywhere(Box<Finder<'a>>),
     Other(Filter<'a>),
 }
 
 impl<'a> Matcher<'a> {
     fn new(filter: Filter<'a>) -> Matcher<'a> {
         match filter.kind {
-            FilterKind::Anywhere if !filter.is_off() => Matcher::Anywhere(Finder::new(filter.pattern)),
+            FilterKind::Anywhere if !filter.is_off() => Matcher::Anywhere(Box::new(Finder::new(filter.pattern))),
             _ => Matcher::Other(filter),
         }
     }

@@ -89,8 +89,10 @@ struct Inner {
     blocking_writes: WriteOptions,
     /// Held while a batch is applied: there is one applier at a time.
     applier: Mutex<apply::Applier>,
-    /// As last set; held while options are set.
+    /// As last set.
     shape: Mutex<TableShape>,
+    /// Held while the shape is changed.
+    reshaping: Mutex<()>,
     /// The manual compaction that runs.
     compaction: Mutex<Option<compaction::RunningCompaction>>,
     last_compaction: Mutex<CompactionRecord>,

@@ -86,6 +86,7 @@ impl Inner {
             blocking_writes: write_options(false),
             applier: Mutex::new(Applier::default()),
             shape: Mutex::new(TableShape::default()),
+            reshaping: Mutex::new(()),
             compaction: Mutex::new(None),
             last_compaction: Mutex::new(CompactionRecord::default()),
             stopped: AtomicBool::new(false),

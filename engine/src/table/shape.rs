@@ -1,10 +1,10 @@
 //! How RocksDB shapes the files of one table, which may change while it is open.
 //!
-//! | scenario | write buffers | level 0 |
-//! |---|---|---|
-//! | normal | as set, or the node's | as the node says |
-//! | prefer_write | one to two times that, so that the copies of a table do not all flush at one time | holds about as much as level 1 before it is compacted |
-//! | bulk_load | four times that, six at least | is never compacted and never slows writes down |
+//! - `normal`: as the node says.
+//! - `prefer_write`: write buffers of one to two times the size, so that the copies of a table do not all flush at one
+//!   time; level 0 holds about as much as level 1 before it is compacted.
+//! - `bulk_load`: write buffers of four times the size, six at least; level 0 is never compacted and never slows
+//!   writes down.
 //!
 //! The shape a table was last given is kept in it, so that it has that shape from the moment it is opened: a table that
 //! is being loaded in bulk has far more files in level 0 than another one would stand.
@@ -33,7 +33,7 @@ impl From<&Environment> for TableShape {
 }
 
 impl Table {
-    /// The shape it has.
+    /// The shape it has. Never blocks.
     pub fn shape(&self) -> TableShape {
         *self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,14 +41,14 @@ impl Table {
     /// Gives it another shape, and keeps that. Write buffers have the new size from the next one on. Cheap if it has
     /// that shape already; else it blocks: run it in a pool.
     pub fn reshape(&self, shape: TableShape) -> Result<(), TableError> {
-        let mut current = self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current == shape {
+        let _one_at_a_time = self.inner.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shape() == shape {
             return Ok(());
         }
         self.set_shape_options(shape, &[])?;
         let stored = self.inner.db.put_opt(SHAPE_KEY, shape.encode(), &self.inner.blocking_writes);
         stored.map_err(|error| self.failed("keep the shape", error))?;
-        *current = shape;
+        *self.inner.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
         Ok(())
     }
 

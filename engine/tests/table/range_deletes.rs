@@ -32,9 +32,12 @@ fn left(table: &Table) -> Vec<Vec<u8>> {
     by_get
 }
 
+/// Start and stop, each with whether it belongs to the range, and the sort keys that are left.
+type Case<'a> = (&'a [u8], bool, &'a [u8], bool, &'a [&'a [u8]]);
+
 #[test]
 fn edges_are_as_asked() {
-    let cases: &[(&[u8], bool, &[u8], bool, &[&[u8]])] = &[
+    let cases: &[Case] = &[
         (b"", true, b"", true, &[]),
         (b"", true, b"", false, &[]),
         (b"", false, b"", true, &[b""]),

@@ -2,24 +2,26 @@
 //! where they are checked and given types. The meta service checks before it keeps a setting, a storage node reads
 //! what was kept.
 //!
-//! | key | value |
-//! |---|---|
-//! | `default_ttl` | seconds that a row lives which is written without a time to live; 0: until it is deleted |
-//! | `replica.write_throttling`, `replica.read_throttling` | `<n[K\|M]>*delay*<ms>` and `<n[K\|M]>*reject*<ms>`, one or both, by comma: requests a second of the whole table |
-//! | `replica.write_throttling_by_size`, `replica.read_throttling_by_size` | the same in bytes a second |
-//! | `replica.deny_client_request` | `reconfig*all`, `reconfig*write`, `reconfig*read`, and the same with `timeout`; empty: nothing is denied |
-//! | `replica.slow_query_threshold` | milliseconds, at least 20; what takes longer is logged |
-//! | `replica.rocksdb_iteration_threshold_time_ms` | how long one read of many rows may take; 0: no limit |
-//! | `rocksdb.usage_scenario` | `normal`, `prefer_write` or `bulk_load` |
-//! | `rocksdb.write_buffer_size` | bytes, 16 to 512 MiB |
-//! | `manual_compact.disabled` | `true` or `false` |
-//! | `manual_compact.once.trigger_time` | Unix second: files older than that are compacted, once |
-//! | `manual_compact.periodic.trigger_time` | times of the day in UTC, `3:00,21:30` |
-//! | `manual_compact.once.bottommost_level_compaction`, `manual_compact.periodic.bottommost_level_compaction` | `force` or `skip` |
-//! | `manual_compact.max_concurrent_running_count` | copies of this table that one node compacts at a time; 0: no limit |
-//! | `durability` | `synced` or `written` |
-//! | `limits.sort_key_bytes`, `limits.value_bytes`, `limits.write_bytes`, `limits.write_rows` | lower limits than the cluster's |
-//! | `business.info` | any text |
+//! - `default_ttl`: seconds that a row lives which is written without a time to live; 0: until it is deleted
+//! - `replica.write_throttling`, `replica.read_throttling`: `<n[K|M]>*delay*<ms>` and `<n[K|M]>*reject*<ms>`, one or
+//!   both, by comma: requests a second of the whole table
+//! - `replica.write_throttling_by_size`, `replica.read_throttling_by_size`: the same in bytes a second
+//! - `replica.deny_client_request`: `reconfig*all`, `reconfig*write`, `reconfig*read`, and the same with `timeout`;
+//!   empty: nothing is denied
+//! - `replica.slow_query_threshold`: milliseconds, at least 20; what takes longer is logged
+//! - `replica.rocksdb_iteration_threshold_time_ms`: how long one read of many rows may take; 0: no limit
+//! - `rocksdb.usage_scenario`: `normal`, `prefer_write` or `bulk_load`
+//! - `rocksdb.write_buffer_size`: bytes, 16 to 512 MiB
+//! - `manual_compact.disabled`: `true` or `false`
+//! - `manual_compact.once.trigger_time`: Unix second: files older than that are compacted, once
+//! - `manual_compact.periodic.trigger_time`: times of the day in UTC, `3:00,21:30`
+//! - `manual_compact.once.bottommost_level_compaction`, `manual_compact.periodic.bottommost_level_compaction`:
+//!   `force` or `skip`
+//! - `manual_compact.max_concurrent_running_count`: copies of this table that one node compacts at a time; 0: no limit
+//! - `durability`: `synced` or `written`
+//! - `limits.sort_key_bytes`, `limits.value_bytes`, `limits.write_bytes`, `limits.write_rows`: lower limits than the
+//!   cluster's
+//! - `business.info`: any text
 
 use std::fmt;
 use std::str::FromStr;

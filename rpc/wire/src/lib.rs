@@ -3,8 +3,8 @@
 //! Every other package speaks in these terms. This package is pure: it must never see a socket, a file, a
 //! clock or a runtime. What it does to bytes is described in `docs/formats.md` and `docs/protocol.md`.
 //!
-//! Reading order: [`ids`], [`status`], [`limits`], [`hash`], [`key`], [`filter`], [`expiry`], [`environment`], [`frame`],
-//! [`messages`].
+//! Reading order: [`ids`], [`status`], [`limits`], [`hash`], [`key`], [`filter`], [`expiry`], [`environment`],
+//! [`frame`], [`messages`].
 
 pub mod config;
 pub mod environment;

@@ -1,19 +1,24 @@
-//! Every reason to refuse a request, in order, in one place.
+//! Every reason to refuse a request, in order, in one place. What can be wrong with the request itself is in `checks`.
+//! What a table refuses as a whole comes before all of this: it was dropped, denies, is throttled (`gate`).
 //!
-//! For reads: the partition is here, it is whole, this replica serves. For writes also: the bytes are a write
-//! within all limits, its rows belong to the partition, the log and the disk take it, the replica may propose.
+//! For reads: the partition is here, it is whole, this replica serves. For writes, plain or read-dependent, also: what is
+//! written is within all limits, its rows belong to the partition, the log and the disk take it, the replica may propose.
 
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pegasus_replication::{Event, Moment};
-use pegasus_wire::limits::{SORT_KEY_BYTES_MAX, VALUE_BYTES_MAX, WRITE_BYTES_MAX, WRITE_ROWS_MAX};
-use pegasus_wire::messages::data::{ArchivedRowOperation, ArchivedWrite};
-use pegasus_wire::{Frame, MutationKind, PartitionId, Status, expiry, hash, key, owner_core};
+use pegasus_wire::environment::TableLimits;
+use pegasus_wire::frame::read_body;
+use pegasus_wire::messages::data::ArchivedWrite;
+use pegasus_wire::{MessageKind, MutationKind, PartitionId, Status, expiry, owner_core};
 
+use super::checks::{check_hash_key, check_operations, check_write_bytes};
+use super::outcome::Refusal;
 use super::partition::Broken;
-use super::reads::invalid_key;
-use super::session::{Refusal, Request};
+use super::payload::{plain_operation, with_expiry};
+use super::pending::Completion;
+use super::session::Request;
 use super::{Core, Partition, State};
 
 /// Payloads up to this size are copied out of the receive buffer: a few small writes in the window would
@@ -35,45 +40,20 @@ impl Core {
         if let Err(status) = partition.replica.admit_read(now) {
             return Err(self.not_serving(&state, partition, status));
         }
-        let now_micros = self.clock_micros().max(partition.replica.timestamp_micros());
-        read(partition, expiry::seconds_since_epoch(now_micros))
+        read(partition, self.now_seconds(partition))
     }
 
-    /// Refuses a write or proposes it; the answer follows when it has committed and is applied.
-    pub(crate) fn write(&self, request: Request, frame: Frame, now: Moment) {
-        let admitted = self.admit_write(&frame, now);
-        let mut state = self.state.borrow_mut();
-        match admitted {
-            Err(refusal) => {
-                state.counters.writes_refused += 1;
-                drop(state);
-                request.refuse(refusal);
-            }
-            Ok((partition, payload)) => {
-                state.counters.writes_proposed += 1;
-                let token = state.pending.insert(request);
-                let timestamp_micros = self.clock_micros();
-                state.events.push_back((
-                    partition,
-                    Event::Propose { request: token, timestamp_micros, kind: MutationKind::Write, payload },
-                ));
-            }
-        }
-    }
-
-    fn admit_write(&self, frame: &Frame, now: Moment) -> Result<(PartitionId, Bytes), Refusal> {
-        if frame.body.len() > WRITE_BYTES_MAX {
-            return Err(Refusal::new(
-                Status::TooLarge,
-                format!("a write of {} bytes, the limit is {WRITE_BYTES_MAX} (write_bytes_max)", frame.body.len()),
-            ));
-        }
-        let write =
-            frame.body::<ArchivedWrite<'_>>().map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
-        let id = PartitionId::from(&write.partition);
-        let state = self.state.borrow();
-        let partition = self.find(&state, id)?;
-        check_write(partition, write)?;
+    /// Runs `check` on a partition that takes a write at `now`, a reading of the clock after the request was received.
+    /// `check` says what is wrong with the write itself, which comes before whatever is wrong with the moment.
+    pub(crate) fn with_writable<T>(
+        &self,
+        state: &State,
+        partition: PartitionId,
+        now: Moment,
+        check: impl FnOnce(&Partition) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let partition = self.find(state, partition)?;
+        let checked = check(partition)?;
         if state.stopping {
             return Err(Refusal::plain(Status::ShuttingDown));
         }
@@ -86,15 +66,77 @@ impl Core {
         if self.shared.disk_low.load(Ordering::Relaxed) {
             return Err(Refusal::new(Status::StorageFailed, "the disk is below its reserve: free space on the node"));
         }
-        partition.replica.admit(now).map_err(|status| self.not_serving(&state, partition, status))?;
+        partition.replica.admit(now).map_err(|status| self.not_serving(state, partition, status))?;
         if !state.stalled.is_empty() {
             return Err(Refusal::new(Status::Busy, "the mutation log waits for tables to be flushed"));
         }
-        Ok((id, unpinned(&frame.body)))
+        Ok(checked)
+    }
+
+    /// The second (since 2016) that counts as now for expiry: never before the last stamp of the partition, so that a
+    /// failover to a slower clock brings no row back.
+    pub(crate) fn now_seconds(&self, partition: &Partition) -> u32 {
+        expiry::seconds_since_epoch(self.clock_micros().max(partition.replica.timestamp_micros()))
+    }
+
+    /// The expiry of rows that are put without one; `None` if they stay until they are deleted.
+    pub(crate) fn default_expiry(&self, partition: &Partition) -> Option<u32> {
+        match partition.environment.default_ttl_seconds {
+            0 => None,
+            ttl_seconds => Some(expiry::expiry_seconds(self.now_seconds(partition), ttl_seconds)),
+        }
+    }
+
+    /// Refuses a write or proposes it; the answer follows when it has committed and is applied. `body` is that of a
+    /// `Write` frame, not checked yet; it becomes the mutation's payload.
+    pub(crate) fn write(&self, request: Request, body: &Bytes, now: Moment) {
+        let admitted = self.admit_write(body, now);
+        let mut state = self.state.borrow_mut();
+        match admitted {
+            Err(refusal) => {
+                state.counters.writes_refused += 1;
+                drop(state);
+                request.refuse(refusal);
+            }
+            Ok((partition, payload)) => self.propose(&mut state, partition, request, payload, Completion::Written),
+        }
+    }
+
+    /// Queues the proposal of a write that was admitted.
+    pub(crate) fn propose(
+        &self,
+        state: &mut State,
+        partition: PartitionId,
+        request: Request,
+        payload: Bytes,
+        completion: Completion,
+    ) {
+        state.counters.writes_proposed += 1;
+        let request = state.pending.insert(request, completion);
+        let timestamp_micros = self.clock_micros();
+        let event = Event::Propose { request, timestamp_micros, kind: MutationKind::Write, payload };
+        state.events.push_back((partition, event));
+    }
+
+    fn admit_write(&self, body: &Bytes, now: Moment) -> Result<(PartitionId, Bytes), Refusal> {
+        check_write_bytes(&TableLimits::default(), body.len())?;
+        let write = read_body::<ArchivedWrite<'_>>(MessageKind::WRITE, body)
+            .map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
+        let id = PartitionId::from(&write.partition);
+        let state = self.state.borrow();
+        self.with_writable(&state, id, now, |partition| {
+            let limits = &partition.environment.limits;
+            check_write_bytes(limits, body.len())?;
+            check_hash_key(partition, &write.hash_key)?;
+            check_operations(limits, write.operations.iter().map(plain_operation))?;
+            let default = self.default_expiry(partition);
+            let payload = default.and_then(|expiry_seconds| with_expiry(write, expiry_seconds));
+            Ok((id, payload.unwrap_or_else(|| unpinned(body))))
+        })
     }
 
     /// The partition, if this core holds a copy that is fit to serve.
-    fn find<'s>(&self, state: &'s State, id: PartitionId) -> Result<&'s Partition, Refusal> {
+    pub(crate) fn find<'s>(&self, state: &'s State, id: PartitionId) -> Result<&'s Partition, Refusal> {
         match state.partitions.get(&id) {
             Some(partition) => match &partition.problem {
                 None => Ok(partition),
@@ -153,41 +195,4 @@ impl Core {
 /// A payload to keep: small ones in memory of their own, large ones shared with the frame.
 pub(crate) fn unpinned(payload: &Bytes) -> Bytes {
     if payload.len() <= COPIED_PAYLOAD_BYTES { Bytes::copy_from_slice(payload) } else { payload.clone() }
-}
-
-/// Checks a write against the data model and the partition.
-fn check_write(partition: &Partition, write: &ArchivedWrite<'_>) -> Result<(), Refusal> {
-    key::check_hash_key(&write.hash_key).map_err(invalid_key)?;
-    let rows = write.operations.len();
-    if rows == 0 {
-        return Err(Refusal::new(Status::InvalidArgument, "a write needs at least one row"));
-    }
-    if rows > WRITE_ROWS_MAX {
-        return Err(Refusal::new(
-            Status::TooLarge,
-            format!("a write of {rows} rows, the limit is {WRITE_ROWS_MAX} (write_rows_max)"),
-        ));
-    }
-    for operation in write.operations.iter() {
-        let (sort_key, value_bytes) = match operation {
-            ArchivedRowOperation::Put { sort_key, value, .. } => (sort_key, value.len()),
-            ArchivedRowOperation::Delete { sort_key } => (sort_key, 0),
-        };
-        if sort_key.len() > SORT_KEY_BYTES_MAX {
-            return Err(invalid_key(key::KeyError::SortKeyTooLong(sort_key.len())));
-        }
-        if value_bytes > VALUE_BYTES_MAX {
-            return Err(Refusal::new(
-                Status::TooLarge,
-                format!("a value of {value_bytes} bytes, the limit is {VALUE_BYTES_MAX} (value_bytes_max)"),
-            ));
-        }
-    }
-    if hash::partition_index(&write.hash_key, b"", partition.properties.partition_count) != partition.id.index {
-        return Err(Refusal::new(
-            Status::InvalidArgument,
-            format!("the hash key does not belong to partition {}", partition.id),
-        ));
-    }
-    Ok(())
 }

@@ -11,25 +11,32 @@ use pegasus_wire::{Ballot, Configuration, Decree, PartitionId, ReplicaIncarnatio
 
 use super::partition::Partition;
 use super::{Core, clock};
+use crate::tables::Told;
 
 /// Pause before a copy that could not be made is tried again.
 const MAKE_COPY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Takes an answer of the watch: the partitions this core owns, the tables, the nodes.
-    pub(crate) fn take_assignments(&self, assignments: &Arc<Assignments>) {
-        self.state.borrow_mut().nodes = assignments.nodes.iter().map(|node| (node.node, node.clone())).collect();
+    /// Takes an answer of the watch: the tables, the partitions this core owns, the nodes.
+    pub(crate) fn take_assignments(&self, told: Arc<Told>) {
+        let assignments = &told.assignments;
+        {
+            let mut state = self.state.borrow_mut();
+            state.nodes = assignments.nodes.iter().map(|node| (node.node, node.clone())).collect();
+            state.told = Some(told.clone());
+        }
+        // Before anything is done under a new configuration.
+        self.take_tables();
         for assigned in &assignments.partitions {
             let id = assigned.partition;
             if owner_core(id, self.shared.config.cores) != self.id {
                 continue;
             }
-            let table = assignments.tables.iter().find(|table| table.table == id.table);
-            let Some(table) = table else {
+            if told.tables.contains_key(&id.table) {
+                self.take_assignment(id, &assigned.configuration);
+            } else {
                 tracing::warn!(partition = %id, "the meta service assigned a partition of a table it did not describe");
-                continue;
-            };
-            self.take_assignment(id, table, &assigned.configuration);
+            }
         }
         self.settle();
         self.take_tasks(assignments);
@@ -51,10 +58,9 @@ impl Core {
         self.take_removals(assignments);
     }
 
-    fn take_assignment(&self, id: PartitionId, table: &TableProperties, configuration: &Configuration) {
+    fn take_assignment(&self, id: PartitionId, configuration: &Configuration) {
         let mut state = self.state.borrow_mut();
         if let Some(partition) = state.partitions.get_mut(&id) {
-            partition.properties = table.clone();
             if partition.stored.state == ReplicaState::Uncertain && configuration.ballot > partition.replica.ballot() {
                 // What was reported of such copies counts only until the configuration changes.
                 self.shared.copies_changed.notify_one();
@@ -65,9 +71,11 @@ impl Core {
         } else if state.leaving {
             // Nothing begins on a node that stops.
         } else if configuration.ballot == Ballot::ASSIGNMENT {
+            let Some(settings) = state.told.as_ref().and_then(|told| told.tables.get(&id.table)) else { return };
+            let properties = settings.properties_in_force();
             state.opening.insert(id, "is being made");
             drop(state);
-            self.make_copy(id, table.clone(), configuration.clone());
+            self.make_copy(id, properties, configuration.clone());
         } else if state.missing.insert(id) {
             tracing::error!(
                 partition = %id, ballot = %configuration.ballot,
@@ -109,12 +117,13 @@ impl Core {
                         let replica = core.replica(id, table.clone(), recovered);
                         let partition = Partition::new(table, id, incarnation, replica, opened, Decree(0), stored);
                         state.partitions.insert(id, partition);
+                        core.take_table(&mut state, id);
                         core.shared.copies_changed.notify_one();
                         state.events.push_back((id, Event::Assigned(configuration)));
                     }
                     Err(reason) => {
                         tracing::error!(partition = %id, %reason, "cannot make a copy; it is tried again");
-                        state.later.push(Box::pin(core.clone().make_copy_later(id, table, configuration)));
+                        state.later.push(Box::pin(core.clone().make_copy_later(id, configuration)));
                     }
                 }
             }
@@ -123,10 +132,10 @@ impl Core {
     }
 
     /// Tries again to make a copy, unless it has come about meanwhile or the node stops.
-    async fn make_copy_later(self, id: PartitionId, table: TableProperties, configuration: Configuration) {
+    async fn make_copy_later(self, id: PartitionId, configuration: Configuration) {
         glommio::timer::sleep(MAKE_COPY_PAUSE).await;
         if !self.state.borrow().stopping {
-            self.take_assignment(id, &table, &configuration);
+            self.take_assignment(id, &configuration);
         }
     }
 

@@ -4,19 +4,24 @@
 //!   part_with            quiesce                   close_table           pool
 //!   replica told   -->   descriptor stores   -->   nobody reads   -->   set aside, replaced
 //!   to stop,             of the copy               the table any
-//!   streams closed       have ended                more
+//!   streams and scans'   have ended                more
+//!   contexts closed
 //! ```
 //!
 //! From the first step to the last the partition is in `State::opening`: whoever asks for it is told to come back. A
 //! descriptor of the old copy that is written late would undo the change, so those that are on their way end first.
 //! Records of it that are logged late are the log's business: it forgets the copy, not a moment.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use glommio::timer::sleep;
 use pegasus_engine::copies;
+use pegasus_engine::table::TableSnapshot;
 use pegasus_replication::Event;
 use pegasus_wire::messages::control::{Assignments, Removal};
+use pegasus_wire::messages::data::CompactionState;
 use pegasus_wire::{PartitionId, owner_core};
 
 use super::descriptors::DescriptorTurn;
@@ -33,6 +38,8 @@ pub(crate) struct Departing {
     copy: Option<Partition>,
     broken: Option<Broken>,
     turn: DescriptorTurn,
+    /// Kept for scans of the copy; they hold its table.
+    snapshots: Vec<Arc<TableSnapshot>>,
 }
 
 impl Core {
@@ -48,6 +55,8 @@ impl Core {
                 stream.outbox.finish();
             }
             state.counters.add_replica(&copy.replica.describe().counters);
+            // Whoever waits there is answered.
+            copy.gate = None;
             copy
         });
         // Its own later events.
@@ -56,12 +65,22 @@ impl Core {
         state.waiting_synced.retain(|wait| wait.partition != id);
         state.waiting_written.retain(|wait| wait.partition != id);
         state.opening.insert(id, doing);
-        Departing { copy, broken: state.broken.get(&id).cloned(), turn: DescriptorTurn::take(state) }
+        let snapshots = state.contexts.end_all_of(id);
+        Departing { copy, broken: state.broken.get(&id).cloned(), turn: DescriptorTurn::take(state), snapshots }
     }
 
     /// Closes a table once its last reader is done with it.
     pub(crate) async fn close_table(&self, copy: Option<Partition>) {
-        let Some(Partition { id, table, .. }) = copy else { return };
+        let Some(Partition { id, table, compaction, .. }) = copy else { return };
+        if compaction.state == CompactionState::Running {
+            let compacting = table.clone();
+            let stop = move || -> Result<(), Infallible> {
+                compacting.stop();
+                Ok(())
+            };
+            // Without a pool everything ends.
+            let _ = self.insist(&self.shared.long_pool, stop).await;
+        }
         let mut waited = Duration::ZERO;
         while !table.is_last_handle() {
             if waited >= READERS {
@@ -107,7 +126,7 @@ impl Core {
 
     async fn remove_copy(&self, id: PartitionId, departing: Departing) {
         let broken = departing.as_broken();
-        let former = departing.quiesce().await;
+        let former = departing.quiesce(self).await;
         self.close_table(former).await;
         let shared = self.shared.clone();
         let set_aside = move || {
@@ -142,9 +161,13 @@ impl Departing {
         self.copy.as_ref().map(Broken::closed).or_else(|| self.broken.clone())
     }
 
-    /// Waits until no descriptor of the copy is on its way to the disk, and gives what is left of it.
-    pub(crate) async fn quiesce(self) -> Option<Partition> {
+    /// Waits until no descriptor of the copy is on its way to the disk and no scan keeps its table, and gives what is
+    /// left of it.
+    pub(crate) async fn quiesce(self, core: &Core) -> Option<Partition> {
         drop(self.turn.begin().await);
+        if !self.snapshots.is_empty() {
+            core.drop_in_pool(self.snapshots).await;
+        }
         self.copy
     }
 }

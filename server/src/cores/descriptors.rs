@@ -23,21 +23,17 @@ impl Core {
         let boot_id = self.boot_id;
         let Some(partition) = state.partitions.get_mut(&id) else { return };
         let (copy, ballot) = (partition.copy(), configuration.ballot);
-        let (copy_state, boot) = match worth {
-            ReplicaState::Whole => (CopyState::Whole, boot_id),
-            ReplicaState::Uncertain => (CopyState::Whole, partition.stored.boot),
-            ReplicaState::Learning => (CopyState::Learning, boot_id),
-            ReplicaState::Damaged | ReplicaState::Missing => (CopyState::Damaged, boot_id),
-        };
+        let boot = if worth == ReplicaState::Uncertain { partition.stored.boot } else { boot_id };
         // How far a learner is in the eyes of the meta service is also a matter of its ballot.
         let learning = worth == ReplicaState::Learning && partition.stored.ballot != ballot;
         let changed = partition.stored.state != worth || learning;
         partition.stored.state = worth;
         partition.stored.ballot = ballot;
         partition.stored.boot = boot;
+        partition.stored_configuration.clone_from(&configuration);
         partition.lessons.settle(&configuration, &mut state.counters);
         partition.leavers.settle(&configuration);
-        let Some(descriptor) = self.descriptor(state, id, configuration, copy_state, boot) else { return };
+        let Some(descriptor) = self.descriptor(state, id, configuration, copy_state(worth), boot) else { return };
         self.store(state, descriptor, move |core, stored| match stored {
             Ok(()) => {
                 core.post_to(copy, Event::DescriptorStored { ballot, state: worth });
@@ -46,6 +42,25 @@ impl Core {
                 }
             }
             Err(reason) => core.post_to(copy, Event::Failed { status: Status::StorageFailed, reason }),
+        });
+    }
+
+    /// Replaces a copy's descriptor by one that says what is new of its table, and else what the last one says.
+    pub(crate) fn restate(
+        &self,
+        state: &mut State,
+        id: PartitionId,
+        done: impl FnOnce(&Core, Result<(), String>) + 'static,
+    ) {
+        let Some(partition) = state.partitions.get(&id) else { return };
+        let (configuration, worth) = (partition.stored_configuration.clone(), partition.state());
+        let boot = partition.stored.boot;
+        let Some(descriptor) = self.descriptor(state, id, configuration, copy_state(worth), boot) else { return };
+        self.store(state, descriptor, move |core, stored| {
+            if let Err(error) = &stored {
+                tracing::error!(partition = %id, %error, "cannot store what is new of the table in the descriptor");
+            }
+            done(core, stored);
         });
     }
 
@@ -102,6 +117,15 @@ impl Core {
             }
             core.shared.copies_changed.notify_one();
         });
+    }
+}
+
+/// How a descriptor says what a copy is worth. That it is uncertain follows from its boot id.
+fn copy_state(worth: ReplicaState) -> CopyState {
+    match worth {
+        ReplicaState::Whole | ReplicaState::Uncertain => CopyState::Whole,
+        ReplicaState::Learning => CopyState::Learning,
+        ReplicaState::Damaged | ReplicaState::Missing => CopyState::Damaged,
     }
 }
 

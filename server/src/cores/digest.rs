@@ -43,14 +43,11 @@ fn digest(table: &Table, now_seconds: u32) -> Result<Digest, String> {
     loop {
         let request = ScanRequest {
             start: &start,
-            stop: &[],
             start_inclusive,
             rows_max: READ_ROWS_MAX,
             bytes_max: READ_BYTES_TARGET,
             iterations_max: SCAN_ITERATIONS_MAX,
-            no_value: false,
-            count_only: false,
-            now_seconds,
+            ..ScanRequest::everything(now_seconds)
         };
         let outcome = match table.scan(&request, ReadMode::Blocking).map_err(|error| error.to_string())? {
             Scan::Done(outcome) => outcome,

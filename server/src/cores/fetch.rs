@@ -215,7 +215,7 @@ impl Core {
     async fn take_in(&self, goal: &Goal, incoming: &Shared) -> Result<(), Ended> {
         let Some((plan, departing)) = self.begin_swap(goal, incoming) else { return Err(Ended::Superseded) };
         self.settle();
-        let former = departing.quiesce().await.expect("a copy that waits for a checkpoint was there to part with");
+        let former = departing.quiesce(self).await.expect("a copy that waits for a checkpoint was there to part with");
         let (shared, descriptor) = (self.shared.clone(), plan.clone());
         let slot = incoming.clone();
         let finish = move || match take(&slot) {
@@ -280,6 +280,7 @@ impl Core {
         let mut state = self.state.borrow_mut();
         state.opening.remove(&id);
         state.partitions.insert(id, copy);
+        self.take_table(&mut state, id);
         self.shared.copies_changed.notify_one();
     }
 

@@ -25,6 +25,7 @@ impl Core {
         {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
+            state.log_synced = progress.synced;
             let mut touched: Vec<PartitionId> = Vec::new();
             for (queue, reached) in
                 [(&mut state.waiting_synced, progress.synced), (&mut state.waiting_written, progress.written)]
@@ -34,7 +35,9 @@ impl Core {
                         if partition.durable.is_none() {
                             touched.push(wait.partition);
                         }
-                        partition.durable = Some(wait.token);
+                        // While the durability changes, one that waits to be written may come before one that
+                        // waits to be synced.
+                        partition.durable = partition.durable.max(Some(wait.token));
                     }
                 }
             }
@@ -85,7 +88,12 @@ impl Core {
                     let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
                     state.events.extend(ids.into_iter().map(|id| (id, Event::Tick)));
                 }
+                for partition in state.partitions.values_mut() {
+                    partition.overlay.rest(&partition.replica);
+                }
                 self.append_stalled(&mut state);
+                self.look_at_durability(&mut state);
+                self.look_at_slow(&mut state, clock::now());
             }
             self.settle();
             for id in self.log.pressure() {
@@ -93,9 +101,17 @@ impl Core {
             }
             if ticks.is_multiple_of(MEMORY_LOOK_TICKS) {
                 self.relieve_memory();
+                self.expire_contexts();
+                self.look_at_compactions(&mut self.state.borrow_mut());
+                self.settle();
             }
             if ticks.is_multiple_of(FLUSHED_LOOK_TICKS) {
-                self.expire_leavers(&mut self.state.borrow_mut());
+                {
+                    let mut state = self.state.borrow_mut();
+                    self.expire_leavers(&mut state);
+                    self.look_at_shapes(&mut state);
+                }
+                self.settle();
                 self.look_at_flushed();
             }
         }

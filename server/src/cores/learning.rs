@@ -38,7 +38,8 @@ impl Core {
             }
         };
         self.settle();
-        let (table, configuration) = (establish.table.clone(), establish.configuration.clone());
+        let table = self.properties_now(id.table, establish.table.clone());
+        let configuration = establish.configuration.clone();
         tracing::info!(partition = %id, primary = %establish.sender, "a learner begins with an empty copy");
         let made = self.make_learning(id, table, configuration, departing).await;
         self.settle();
@@ -95,7 +96,7 @@ impl Core {
         let broken = departing.as_broken();
         // What is intact, and is learned again from whoever leads, is not kept: the disk was full already.
         let keep = broken.as_ref().is_none_or(|broken| broken.problem.0 != Status::StorageFailed);
-        let former = departing.quiesce().await;
+        let former = departing.quiesce(self).await;
         let descriptor = Descriptor {
             cluster: self.shared.cluster().unwrap_or_default(),
             table: table.clone(),
@@ -133,6 +134,7 @@ impl Core {
                 let replica = self.replica(id, table.clone(), recovered);
                 let copy = Partition::new(table, id, incarnation, replica, opened, Decree(0), stored);
                 state.partitions.insert(id, copy);
+                self.take_table(&mut state, id);
                 self.shared.copies_changed.notify_one();
                 Ok(())
             }

@@ -18,27 +18,45 @@
 mod admit;
 mod assign;
 mod beacons;
+mod bucket;
 mod checkpoint;
+mod checks;
 mod clock;
+mod compact;
+mod contexts;
 mod copies;
 mod descriptors;
 mod digest;
+mod durability;
+mod execute;
 mod fetch;
 mod follow;
+mod frames;
+mod gate;
 mod housekeeping;
 mod learning;
 mod leavers;
+mod outcome;
 mod partition;
+mod payload;
 mod pending;
 mod perform;
+mod plan;
+mod query_copy;
 mod reads;
 mod report;
+mod rows;
+mod scans;
 mod session;
+mod settings;
+mod slow;
 mod start;
 mod statistics;
 mod stop;
 mod streams;
 mod teach;
+mod turnstile;
+mod visit;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -52,14 +70,18 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_channel::{mpsc, oneshot};
 use pegasus_engine::identity::BootId;
 use pegasus_engine::log::{Log, LogSequence};
+use pegasus_engine::table::TableSnapshot;
 use pegasus_replication::{Effect, Event, Moment};
 use pegasus_rpc::{Endpoint, Reconnecting, Runtime};
-use pegasus_wire::{NodeId, NodeInfo, PartitionId};
+use pegasus_wire::{NodeId, NodeInfo, PartitionId, Status};
 
 use crate::control::ToMeta;
 use crate::node::NodeShared;
+use crate::tables::Told;
+use contexts::Contexts;
 use partition::{Broken, CopyId, Partition};
 use pending::Pending;
+use slow::{Lines, SlowRequests};
 use statistics::Counters;
 
 pub use start::{CoreSetup, spawn};
@@ -91,6 +113,12 @@ pub struct CoreParts {
     state: RefCell<State>,
     /// Reused for stored keys.
     scratch: Cell<Vec<u8>>,
+    /// Set if a partition may have a gate.
+    gated: Cell<bool>,
+    /// Bytes of the requests that wait at gates.
+    held_bytes: Rc<Cell<usize>>,
+    /// Requests that took long, until the next tick.
+    slow: Rc<SlowRequests>,
 }
 
 impl std::ops::Deref for Core {
@@ -115,8 +143,10 @@ pub struct State {
     effects: Vec<Effect>,
     /// Tasks to spawn when the current settle ends.
     later: Vec<Later>,
-    /// Writes proposed and not answered.
+    /// Requests that wait for a replica: writes proposed, and what read the window.
     pending: Pending,
+    /// Snapshots kept for scans.
+    contexts: Contexts<Arc<TableSnapshot>>,
     /// Appends not yet written, oldest first, of `written` tables.
     waiting_written: VecDeque<partition::LogWait>,
     /// Appends not yet synced, oldest first, of `synced` tables.
@@ -155,6 +185,12 @@ pub struct State {
     next_session: u64,
     /// What is counted.
     counters: Counters,
+    /// The tables as last told.
+    told: Option<Arc<Told>>,
+    /// The log is synced that far.
+    log_synced: LogSequence,
+    /// Bounds what is logged about slow requests.
+    slow_lines: Lines,
 }
 
 impl State {
@@ -184,19 +220,35 @@ impl Core {
         if state.settling {
             return;
         }
-        state.settling = true;
-        // After everything that is in the queue has happened.
-        let now = clock::now();
-        while let Some((id, event)) = state.events.pop_front() {
-            self.handle(&mut state, now, id, event);
-        }
-        state.settling = false;
+        self.handle_events(&mut state);
         let later = std::mem::take(&mut state.later);
         drop(state);
         self.log.submit();
         for task in later {
             glommio::spawn_local(task).detach();
         }
+    }
+
+    /// Handles all queued events and everything that follows from them. [`Core::settle`] must follow, in the same run:
+    /// it also wakes the log and spawns what is to be spawned.
+    fn handle_queued(&self) {
+        let mut state = self.state.borrow_mut();
+        if !state.settling {
+            self.handle_events(&mut state);
+        }
+    }
+
+    fn handle_events(&self, state: &mut State) {
+        if state.events.is_empty() {
+            return;
+        }
+        state.settling = true;
+        // After everything that is in the queue has happened.
+        let now = clock::now();
+        while let Some((id, event)) = state.events.pop_front() {
+            self.handle(state, now, id, event);
+        }
+        state.settling = false;
     }
 
     /// Lets a replica decide about one event and carries out what it asks for. [`Core::settle`] must follow.
@@ -216,10 +268,8 @@ impl Core {
 
     /// An event for a partition that is not here (any more): only a request has somebody waiting.
     fn orphan(&self, state: &mut State, event: Event) {
-        if let Event::Propose { request, .. } | Event::Await { request, .. } = event
-            && let Some(request) = state.pending.take(request)
-        {
-            request.answer_status(pegasus_wire::Status::NoSuchPartition);
+        if let Event::Propose { request, .. } | Event::Await { request, .. } = event {
+            state.pending.finish(request, Err(Status::NoSuchPartition));
         }
     }
 
@@ -254,5 +304,6 @@ impl Core {
     /// Records how long the core ran without yielding.
     fn end_run(&self, started: Instant) {
         self.count(|counters| counters.record_run(started.elapsed()));
+        self.slow.end_run();
     }
 }

@@ -1,15 +1,26 @@
 //! One copy of a partition on its core: the replica that decides, the table that stores, the streams to the others.
 
+use std::sync::Arc;
+
 use pegasus_engine::identity::BootId;
 use pegasus_engine::log::{LogPin, LogRecord, LogSequence};
 use pegasus_engine::table::Table;
-use pegasus_replication::{AppendToken, Replica, Role, Session};
+use pegasus_replication::{AppendToken, Moment, Replica, Role, Session};
 use pegasus_rpc::Outbox;
+use pegasus_wire::environment::Environment;
 use pegasus_wire::messages::control::ReplicaState;
-use pegasus_wire::{Ballot, Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties};
+use pegasus_wire::{
+    Ballot, Configuration, Decree, Durability, PartitionId, ReplicaIncarnation, Status, TableProperties,
+};
 
+use super::compact::Compaction;
+use super::durability::DurabilityInForce;
+use super::execute::WindowOverlay;
+use super::gate::Gate;
 use super::leavers::Leavers;
+use super::settings::Shape;
 use super::teach::Lessons;
+use crate::tables::TableSettings;
 
 /// Names one copy: a node may have several of one partition, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +48,30 @@ pub(crate) struct StoredAs {
 pub(crate) struct Partition {
     /// Which partition.
     pub(crate) id: PartitionId,
-    /// The table's properties as last told.
+    /// The table's properties: as last told, but for the durability, which is what a descriptor says that is stored now.
     pub(crate) properties: TableProperties,
+    /// When what is appended may be acknowledged.
+    pub(crate) durability: DurabilityInForce,
+    /// What was last told of the table; `None` until the meta service has told of it.
+    pub(crate) settings: Option<Arc<TableSettings>>,
+    /// The table's environment as last told.
+    pub(crate) environment: Arc<Environment>,
+    /// What stands before the requests, if anything does.
+    pub(crate) gate: Option<Box<Gate>>,
     /// Which copy; stamped on log records.
     pub(crate) incarnation: ReplicaIncarnation,
     /// The protocol state.
     pub(crate) replica: Replica,
     /// The rows.
     pub(crate) table: Table,
+    /// What operations that read before they write see beyond the rows.
+    pub(crate) overlay: WindowOverlay,
     /// Open replication streams, both directions.
     pub(crate) streams: Vec<PeerStream>,
+    /// Its manual compaction.
+    pub(crate) compaction: Compaction,
+    /// How its files are shaped, as of the last time that was asked for.
+    pub(crate) shape: Shape,
     /// A flush is in the pool.
     pub(crate) flushing: bool,
     /// Last decree that survives a crash without the log.
@@ -57,6 +82,8 @@ pub(crate) struct Partition {
     pub(crate) problem: Option<(Status, String)>,
     /// What the copy claims to be.
     pub(crate) stored: StoredAs,
+    /// The configuration in its descriptor, as of the last store that was asked for.
+    pub(crate) stored_configuration: Configuration,
     /// Keeps in the log what a learner may still need; with the decree from which on.
     pub(crate) pin: Option<(Decree, LogPin)>,
     /// Nodes that the replica teaches, as primary.
@@ -137,10 +164,18 @@ impl Partition {
     ) -> Partition {
         Partition {
             id,
+            durability: DurabilityInForce::stored(properties.durability),
             properties,
+            settings: None,
+            environment: Arc::default(),
+            gate: Gate::of(None, None, Moment(0)),
             incarnation,
+            stored_configuration: replica.configuration().clone(),
             replica,
+            compaction: Compaction::of(&table),
+            shape: Shape::default(),
             table,
+            overlay: WindowOverlay::default(),
             streams: Vec::new(),
             flushing: false,
             flushed,
@@ -158,6 +193,11 @@ impl Partition {
     /// Names the copy.
     pub(crate) fn copy(&self) -> CopyId {
         CopyId { partition: self.id, incarnation: self.incarnation }
+    }
+
+    /// True if this is what it was last told of its table.
+    pub(crate) fn has_settings(&self, settings: &Arc<TableSettings>) -> bool {
+        self.settings.as_ref().is_some_and(|known| Arc::ptr_eq(known, settings))
     }
 
     /// What the copy is worth, for the meta service.

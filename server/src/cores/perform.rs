@@ -7,15 +7,11 @@ use std::time::Duration;
 use pegasus_engine::log::{AppendRefused, LogError, LogRecord, RecordKind as LogRecordKind};
 use pegasus_engine::pool::{BlockingPool, Busy};
 use pegasus_engine::table::{ApplyMode, ApplyOutcome, TableError};
-use pegasus_replication::{
-    AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, RequestToken, Role, Session,
-};
+use pegasus_replication::{AppendRecord, AppendToken, Effect, Event, PeerMessage, RecordKind, Role, Session};
 use pegasus_wire::messages::control::ProposeConfiguration;
-use pegasus_wire::messages::data::WriteReply;
 use pegasus_wire::{Ballot, Configuration, Decree, Durability, Mutation, NodeId, PartitionId, Status};
 
 use super::partition::{LogWait, StalledAppend};
-use super::session::Refusal;
 use super::{Core, State, streams};
 use crate::control::ToMeta;
 
@@ -44,7 +40,7 @@ impl Core {
                 }
                 Effect::Send { peer, session, message } => send(state, id, peer, session, message),
                 Effect::Apply { mutations } => self.apply(state, id, mutations),
-                Effect::Reply { request, outcome } => reply(state, request, outcome),
+                Effect::Reply { request, outcome } => state.pending.finish(request, outcome),
                 Effect::ProposeConfiguration { expected_ballot, configuration } => {
                     self.propose_configuration(state, id, expected_ballot, configuration);
                 }
@@ -62,7 +58,7 @@ impl Core {
 
     fn append(&self, state: &mut State, id: PartitionId, token: AppendToken, record: AppendRecord) {
         let Some(partition) = state.partitions.get(&id) else { return };
-        let durability = partition.properties.durability;
+        let durability = partition.durability.of_appends();
         let record = LogRecord {
             partition: id,
             incarnation: partition.incarnation,
@@ -275,12 +271,4 @@ pub(crate) fn table_failed(error: &TableError) -> Event {
 /// What a replica hears when a job of its copy panicked or found no pool.
 pub(crate) fn pool_failed(reason: String) -> Event {
     Event::Failed { status: Status::StorageFailed, reason }
-}
-
-fn reply(state: &mut State, token: RequestToken, outcome: Result<Decree, Status>) {
-    let Some(request) = state.pending.take(token) else { return };
-    match outcome {
-        Ok(decree) => request.answer(Status::Ok, &WriteReply { decree }, &[]),
-        Err(status) => request.refuse(Refusal::plain(status)),
-    }
 }

@@ -2,6 +2,7 @@
 
 use pegasus_replication::{Counters as ReplicaCounters, Role};
 use pegasus_wire::messages::control::{ReplicaReport, ReplicaState};
+use pegasus_wire::messages::data::CompactionState;
 use pegasus_wire::{Ballot, Decree, PartitionId};
 
 use super::partition::Partition;
@@ -35,6 +36,13 @@ impl Core {
         gauge("learners", "Copies of this core that learn.", learning as f64);
         gauge("checkpoints_being_sent", "Checkpoints being sent to learners.", state.checkpoints_served as f64);
         gauge("writes_pending", "Writes proposed and not answered.", state.pending.len() as f64);
+        gauge("scan_contexts", "Snapshots kept for scans now.", state.contexts.len() as f64);
+        let held: usize =
+            state.partitions.values().filter_map(|partition| partition.gate.as_ref()).map(|gate| gate.held()).sum();
+        gauge("requests_held", "Requests that wait because of a throttle now.", held as f64);
+        let of_state = |wanted| state.partitions.values().filter(|one| one.compaction.state == wanted).count() as f64;
+        gauge("compactions_running", "Manual compactions that run.", of_state(CompactionState::Running));
+        gauge("compactions_queued", "Manual compactions that wait for their turn.", of_state(CompactionState::Queued));
         gauge("log_appends_waiting", "Records that wait for room in the log.", state.stalled.len() as f64);
         gauge("log_closed", "1 after a failed log write or sync.", f64::from(u8::from(state.log_failed)));
         let log = self.log.statistics();

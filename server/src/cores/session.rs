@@ -8,12 +8,11 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use pegasus_replication::Moment;
 use pegasus_rpc::{Connection, FrameReader, Outbox};
+use pegasus_wire::FrameHeader;
 use pegasus_wire::limits::REQUESTS_PER_STREAM_MAX;
-use pegasus_wire::messages::ErrorReply;
-use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, Status};
 
+use super::slow::Trace;
 use super::{Core, clock};
 
 /// Frames taken before other tasks of the core get their turn.
@@ -24,18 +23,20 @@ pub(crate) struct Session {
     /// Where answers go.
     pub(crate) outbox: Outbox,
     unanswered: Cell<usize>,
+    /// Of those, the ones that wait at a gate.
+    pub(crate) held: Cell<usize>,
     reader: RefCell<Option<Waker>>,
 }
 
 impl Session {
     fn new(outbox: Outbox) -> Rc<Session> {
-        Rc::new(Session { outbox, unanswered: Cell::new(0), reader: RefCell::new(None) })
+        Rc::new(Session { outbox, unanswered: Cell::new(0), held: Cell::new(0), reader: RefCell::new(None) })
     }
 
     /// Counts a request that will be answered later; dropping the guard takes it off again.
     pub(crate) fn begin(self: &Rc<Session>, header: FrameHeader) -> Request {
         self.unanswered.set(self.unanswered.get() + 1);
-        Request { session: self.clone(), header }
+        Request { session: self.clone(), header, trace: None, charge: None }
     }
 
     /// Waits until the stream may read on.
@@ -51,41 +52,15 @@ impl Session {
     }
 }
 
-/// A request that awaits its answer.
+/// A request that awaits its answer; `frames` puts that into words.
 pub(crate) struct Request {
-    session: Rc<Session>,
+    pub(crate) session: Rc<Session>,
     /// The request's frame header.
     pub(crate) header: FrameHeader,
-}
-
-impl Request {
-    /// Sends a frame built for this request's answer. The stream may be gone; then nobody waits for the answer.
-    pub(crate) fn answer<T>(&self, status: Status, body: &T, attachment: &[u8])
-    where
-        T: for<'a> rkyv::Serialize<
-                rkyv::api::high::HighSerializer<
-                    &'a mut Vec<u8>,
-                    rkyv::ser::allocator::ArenaHandle<'a>,
-                    rkyv::rancor::Error,
-                >,
-            >,
-    {
-        let header = FrameHeader::answer(self.header.kind, self.header.request_id, status);
-        let _ = self.session.outbox.push(|out| FrameBuilder::append(out, header, body, attachment));
-    }
-
-    /// Sends an answer that is only a status.
-    pub(crate) fn answer_status(&self, status: Status) {
-        let header = FrameHeader::answer(self.header.kind, self.header.request_id, status);
-        let _ = self.session.outbox.push(|out| FrameBuilder::append_empty(out, header, &[]));
-    }
-
-    /// Sends an error with its explanation.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
-        let _ = self.session.outbox.push(|out| {
-            FrameBuilder::append_error(out, &self.header, refusal.status, &refusal.explanation());
-        });
-    }
+    /// Looks at how long it takes.
+    pub(crate) trace: Option<Trace>,
+    /// The bytes of its answer are added to this, if its table counts them.
+    pub(crate) charge: Option<Rc<Cell<u64>>>,
 }
 
 impl Drop for Request {
@@ -97,34 +72,6 @@ impl Drop for Request {
         {
             reader.wake();
         }
-    }
-}
-
-/// Why a request is not carried out.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    /// What the client should make of it.
-    pub(crate) status: Status,
-    /// For people; empty means the status's own sentence.
-    pub(crate) message: String,
-    /// Where to go instead.
-    pub(crate) endpoint: Option<std::net::SocketAddr>,
-}
-
-impl Refusal {
-    /// A refusal explained by its status alone.
-    pub(crate) fn plain(status: Status) -> Refusal {
-        Refusal { status, message: String::new(), endpoint: None }
-    }
-
-    /// A refusal with its own explanation.
-    pub(crate) fn new(status: Status, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into(), endpoint: None }
-    }
-
-    fn explanation(self) -> ErrorReply {
-        let message = if self.message.is_empty() { self.status.sentence().to_owned() } else { self.message };
-        ErrorReply { message, endpoint: self.endpoint }
     }
 }
 
@@ -164,7 +111,7 @@ async fn serve_stream(core: Core, connection: Connection, mut reader: FrameReade
         // After all of them were received: whether a lease still runs is judged at a moment within each request.
         let now = clock::now();
         for frame in batch.drain(..) {
-            request(&core, &session, frame, now);
+            core.take_frame(session.begin(frame.header), frame, now);
         }
         core.settle();
         core.end_run(started);
@@ -174,16 +121,4 @@ async fn serve_stream(core: Core, connection: Connection, mut reader: FrameReade
         }
     }
     session.outbox.finish();
-}
-
-/// Hands one frame to where its kind is handled.
-fn request(core: &Core, session: &Rc<Session>, frame: Frame, now: Moment) {
-    let request = session.begin(frame.header);
-    match frame.header.kind {
-        MessageKind::GET => core.get(request, &frame, now),
-        MessageKind::WRITE => core.write(request, frame, now),
-        MessageKind::MULTI_GET => core.multi_get(request, frame, now),
-        MessageKind::SCAN => core.scan(request, frame, now),
-        kind => request.refuse(Refusal::new(Status::Unsupported, format!("a storage node does not serve {kind}"))),
-    }
 }

@@ -109,6 +109,10 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
         to_meta: RefCell::new(to_meta),
         state: RefCell::new(State::default()),
         scratch: Cell::new(Vec::new()),
+        // Copies come with a closed gate, until the meta service has told of their tables.
+        gated: Cell::new(true),
+        held_bytes: Rc::default(),
+        slow: Rc::default(),
     }));
     let writer = core.run_log();
     if let Some(relocation) = relocation {
@@ -255,13 +259,13 @@ impl Core {
     async fn obey(&self, mut inbox: mpsc::Receiver<ToCore>) -> mpsc::Receiver<ToCore> {
         while let Some(message) = inbox.next().await {
             match message {
-                ToCore::Assignments(assignments) => {
+                ToCore::Assignments(told) => {
                     if let Some(cluster) = self.shared.cluster() {
                         self.endpoint.set_cluster(cluster);
                     }
-                    self.take_assignments(&assignments);
+                    self.take_assignments(told);
                 }
-                ToCore::Tasks(assignments) => self.take_tasks(&assignments),
+                ToCore::Tasks(told) => self.take_tasks(&told.assignments),
                 ToCore::ProposalAnswered { partition, in_force } => {
                     let event = match in_force {
                         Some(configuration) => Event::ProposalDecided { configuration },

@@ -18,10 +18,30 @@ pub(crate) struct Counters {
     pub(crate) scans_inline: u64,
     /// Multi-row reads that went to the pool.
     pub(crate) scans_in_pool: u64,
+    /// Snapshots kept for scans.
+    pub(crate) scan_contexts_made: u64,
+    /// Of those, the ones that had to go for others.
+    pub(crate) scan_contexts_evicted: u64,
+    /// Rows that operations which read before they write had to wait for.
+    pub(crate) executions_in_pool: u64,
     /// Writes handed to a replica.
     pub(crate) writes_proposed: u64,
     /// Writes refused before that.
     pub(crate) writes_refused: u64,
+    /// Requests refused because their table denies them, was dropped, or is not known yet.
+    pub(crate) requests_denied: u64,
+    /// Requests that had to wait because their table is throttled.
+    pub(crate) requests_held: u64,
+    /// Requests refused because their table is throttled.
+    pub(crate) requests_throttled: u64,
+    /// Reads that took longer than their table's threshold.
+    pub(crate) slow_reads: u64,
+    /// Writes that took longer than their table's threshold.
+    pub(crate) slow_writes: u64,
+    /// Manual compactions that ended whole.
+    pub(crate) compactions: u64,
+    /// Manual compactions that failed.
+    pub(crate) compactions_failed: u64,
     /// Batches applied inline.
     pub(crate) applies_inline: u64,
     /// Batches applied in the pool because RocksDB was stalling writes.
@@ -79,8 +99,18 @@ impl Default for Counters {
             reads_in_pool: 0,
             scans_inline: 0,
             scans_in_pool: 0,
+            scan_contexts_made: 0,
+            scan_contexts_evicted: 0,
+            executions_in_pool: 0,
             writes_proposed: 0,
             writes_refused: 0,
+            requests_denied: 0,
+            requests_held: 0,
+            requests_throttled: 0,
+            slow_reads: 0,
+            slow_writes: 0,
+            compactions: 0,
+            compactions_failed: 0,
             applies_inline: 0,
             applies_in_pool: 0,
             appends_stalled: 0,
@@ -123,8 +153,23 @@ impl Counters {
     /// All counters with their names, and those of the replicas.
     pub(crate) fn metrics(&self, replicas: &ReplicaCounters) -> Vec<Metric> {
         let mut metrics = self.own_metrics();
+        metrics.extend(self.table_metrics());
         metrics.extend(self.membership_metrics(replicas));
         metrics
+    }
+
+    /// What comes of the settings of tables.
+    fn table_metrics(&self) -> Vec<Metric> {
+        let metric = |name, help, value: u64| Metric { name, help, value: value as f64 };
+        vec![
+            metric("requests_denied_total", "Requests whose table denies them or was dropped.", self.requests_denied),
+            metric("requests_held_total", "Requests that waited because of a throttle.", self.requests_held),
+            metric("requests_throttled_total", "Requests refused because of a throttle.", self.requests_throttled),
+            metric("slow_reads_total", "Reads slower than their table's threshold.", self.slow_reads),
+            metric("slow_writes_total", "Writes slower than their table's threshold.", self.slow_writes),
+            metric("compactions_total", "Manual compactions that ended.", self.compactions),
+            metric("compactions_failed_total", "Manual compactions that failed.", self.compactions_failed),
+        ]
     }
 
     fn membership_metrics(&self, replicas: &ReplicaCounters) -> Vec<Metric> {
@@ -163,6 +208,9 @@ impl Counters {
             metric("reads_in_pool_total", "Point reads that missed the cache.", self.reads_in_pool),
             metric("scans_inline_total", "Multi-row reads answered inline.", self.scans_inline),
             metric("scans_in_pool_total", "Multi-row reads run in the pool.", self.scans_in_pool),
+            metric("scan_contexts_made_total", "Snapshots kept for scans.", self.scan_contexts_made),
+            metric("scan_contexts_evicted_total", "Of those, ended for others.", self.scan_contexts_evicted),
+            metric("executions_in_pool_total", "Rows of incr and check_and_* not in cache.", self.executions_in_pool),
             metric("writes_proposed_total", "Writes handed to a replica.", self.writes_proposed),
             metric("writes_refused_total", "Writes refused at admission.", self.writes_refused),
             metric("applies_inline_total", "Batches applied inline.", self.applies_inline),

@@ -34,7 +34,12 @@ impl Core {
     /// closed.
     pub(crate) async fn stop(&self) {
         self.hand_over().await;
-        self.state.borrow_mut().stopping = true;
+        {
+            let mut state = self.state.borrow_mut();
+            state.stopping = true;
+            // Whoever waits there is answered.
+            state.partitions.values_mut().filter_map(|partition| partition.gate.as_mut()).for_each(|gate| gate.empty());
+        }
         self.drain_pending().await;
         {
             let mut state = self.state.borrow_mut();
@@ -56,9 +61,18 @@ impl Core {
         }
         self.log.close().await;
         // Tables close (and RocksDB's threads are joined) off this thread.
-        let closing: Vec<_> =
-            self.state.borrow_mut().partitions.drain().map(|(_, partition)| partition.table).collect();
-        if let Ok(job) = self.shared.long_pool.run(move || drop(closing)) {
+        let closing: (Vec<_>, Vec<_>) = {
+            let mut state = self.state.borrow_mut();
+            let tables = state.partitions.drain().map(|(_, partition)| partition.table).collect();
+            (state.contexts.end_all(), tables)
+        };
+        let close = move || {
+            let (_, tables): &(Vec<_>, Vec<Table>) = &closing;
+            // What is being compacted would hold them open.
+            tables.iter().for_each(Table::stop);
+            drop(closing);
+        };
+        if let Ok(job) = self.shared.long_pool.run(close) {
             let _ = job.await;
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pegasus_rpc::{Alpn, Endpoint, EndpointOptions, Outbox, Role, Runtime};
 use pegasus_wire::messages::control::{
-    Addition, Assignments, PartitionConfiguration, ProposalReply, ProposeConfiguration, RegisterNode, Registered,
-    Removal, ReplicaReport, ReplicaState, WatchAssignments,
+    Addition, Assignments, EnvironmentEntry, PartitionConfiguration, ProposalReply, ProposeConfiguration, RegisterNode,
+    Registered, Removal, ReplicaReport, ReplicaState, TableDescription, TableState, WatchAssignments,
 };
 use pegasus_wire::{
     Configuration, Durability, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, NodeInfo, PartitionId, Status,
@@ -30,6 +30,14 @@ pub(crate) struct MetaState {
     pub(crate) registrations: usize,
     /// Of the table.
     pub(crate) durability: Durability,
+    /// Of the table.
+    pub(crate) environment: Vec<EnvironmentEntry>,
+    /// Of the table.
+    pub(crate) table_state: TableState,
+    /// Of the table, if it was renamed.
+    pub(crate) name: Option<String>,
+    /// Other tables.
+    pub(crate) others: Vec<TableDescription>,
 }
 
 impl MetaState {
@@ -132,9 +140,15 @@ impl PlayedMeta {
             configuration: configuration.clone(),
         });
         let leads = |partition| state.configurations.get(&partition).is_some_and(|known| known.primary == Some(node));
+        let name = state.name.clone().unwrap_or(table().name);
+        let described = TableDescription {
+            properties: TableProperties { name, durability: state.durability, ..table() },
+            environment: state.environment.clone(),
+            state: state.table_state,
+        };
         Assignments {
             revision,
-            tables: vec![TableProperties { durability: state.durability, ..table() }],
+            tables: state.others.iter().cloned().chain([described]).collect(),
             partitions: partitions.collect(),
             nodes: state.nodes.values().cloned().collect(),
             additions: state.additions.iter().filter(|addition| leads(addition.partition)).copied().collect(),

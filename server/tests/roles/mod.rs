@@ -2,6 +2,8 @@
 //! says and refuses whatever it wants.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod follower;
+pub(crate) mod led;
 pub(crate) mod meta;
 pub(crate) mod peer;
 pub(crate) mod stage;

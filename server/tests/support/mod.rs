@@ -2,6 +2,7 @@
 //! certificates; and a connection that sends whatever a test wants.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod operations;
 pub(crate) mod small_disk;
 
 use std::fs::{self, File};

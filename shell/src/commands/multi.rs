@@ -216,7 +216,7 @@ fn show_rows(context: &Context, answer: &RangeRows, no_value: bool) -> Ending {
 }
 
 fn rows_text(rows: &[Row], complete: bool, no_value: bool, text: impl Fn(&[u8]) -> String) -> String {
-    let mut grid = Grid::new(if no_value { &["sort_key"] } else { &["sort_key", "value"] });
+    let mut grid = Grid::of_texts(if no_value { &["sort_key"] } else { &["sort_key", "value"] });
     for row in rows {
         let mut cells = vec![text(&row.sort_key)];
         if !no_value {
@@ -282,8 +282,8 @@ mod tests {
             value: value.into(),
             expiry_seconds: 0,
         };
-        let rows = [row("a\n", "1"), row("bb", "")];
-        assert_eq!(rows_text(&rows, true, false, escape), "sort_key  value\na\\n       1\nbb\n(2 rows)");
+        let rows = [row("a\n", "1"), row("bb", "17")];
+        assert_eq!(rows_text(&rows, true, false, escape), "sort_key  value\na\\n       1\nbb        17\n(2 rows)");
         assert_eq!(rows_text(&rows[..1], false, true, escape), "sort_key\na\\n\n(1 row, and there are more)");
         let all = rows_text(&rows[1..], true, true, escape_all);
         assert_eq!(all, "sort_key\n\\x62\\x62\n(1 row)");

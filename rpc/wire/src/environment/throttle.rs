@@ -93,8 +93,15 @@ mod tests {
 
     #[test]
     fn what_is_no_throttle_is_refused() {
-        let wrong =
-            ["100", "100*delay", "100*stop*1", "x*delay*1", "1*delay*1*1", "1*delay*1,2*delay*1", "9*delay*1,8*reject*1"];
+        let wrong = [
+            "100",
+            "100*delay",
+            "100*stop*1",
+            "x*delay*1",
+            "1*delay*1*1",
+            "1*delay*1,2*delay*1",
+            "9*delay*1,8*reject*1",
+        ];
         for text in wrong {
             assert!(text.parse::<Throttle>().is_err(), "{text}");
         }

@@ -189,8 +189,8 @@ pub struct Row<'a> {
     pub expiry_seconds: u32,
 }
 
-/// Puts and deletes rows of one hash key atomically, in their order. The body of this frame is also the payload of the mutation:
-/// the same bytes go into prepares, logs and write batches.
+/// Puts and deletes rows of one hash key atomically, in their order. The body of this frame is also the payload of the
+/// mutation: the same bytes go into prepares, logs and write batches.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Write<'a> {
     /// The partition the hash key hashes to.
