@@ -320,9 +320,9 @@ mod tests {
 
     #[test]
     fn the_text_has_every_pair_and_their_median() {
-        let round =
-            |before, during| Round { before: summary(before), during: summary(during), errors: 0, learned_s: 9.5 };
-        let rounds = vec![round(1000.0, 1500.0), round(1000.0, 4000.0), round(1000.0, 1000.0)];
+        let round = |before, during| Round::of(&record(before), &record(during), 9.5);
+        let rounds = vec![round(1000, 1500), round(1000, 4000), round(1000, 1000)];
+        assert!(rounds[0].line().contains(", get 1,000 and 1,500"), "{}", rounds[0].line());
         let ratios: Vec<f64> = rounds.iter().map(Round::ratio).collect();
         let report = Report {
             machine: Machine::now(),
