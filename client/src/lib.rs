@@ -8,8 +8,8 @@
 //!
 //! let meta = "127.0.0.1:34601".parse().expect("an address");
 //! let client = Client::connect(ClientOptions::new(vec![meta], "./onebox/tls")).await?;
-//! client.create_table(&TableSpec { if_not_exists: true, ..TableSpec::new("users", 8) }).await?;
-//! client.wait_until_serving("users", Duration::from_secs(30)).await?;
+//! let wait = Some(Duration::from_secs(30));
+//! client.create_table(&TableSpec { if_not_exists: true, wait, ..TableSpec::new("users", 8) }).await?;
 //!
 //! let users = client.table("users").await?;
 //! users.set("ada", "mail", "ada@example.org").await?;
@@ -22,7 +22,8 @@
 //! Promises:
 //! - a write that returned `Ok` is logged on every member of its partition and visible to every later read
 //! - a write is sent again only while it is certain that no server took it; otherwise it is [`Error::Unknown`]
-//! - every operation ends within its deadline, and every limit is checked before anything is sent
+//! - every operation ends within its deadline, and every limit of the data model is checked before anything is sent; a
+//!   table's own, lower ones are checked by the servers
 //! - a failover is ridden out: what may be sent again is, to wherever the partition has moved, until the deadline
 //! - the meta service is needed to open a table for the first time and to find a partition that has moved, and for
 //!   nothing else: with every meta server down, tables that were opened before are read and written
