@@ -47,6 +47,9 @@ pub struct Worker {
 /// An operation on one of the worker's hash keys.
 type Call = (usize, Operation);
 
+/// Makes of a row (sort key, value, lifetime) the operation that one call of a batch does to it.
+type MadeOfRow = fn(Bytes, Bytes, Lifetime) -> Operation;
+
 impl Worker {
     /// The worker with this number.
     pub fn new(number: u16, subject: Subject, seed: u64, shared: Arc<Shared>) -> Worker {
@@ -147,27 +150,25 @@ impl Worker {
         let table = &self.subject.table;
         let done = |result: Result<(), _>| Ended::of(result.map(|()| Answer::Done));
         let lifetime = if self.random.random_bool(0.5) { Lifetime::Default } else { Lifetime::Seconds(4) };
-        let (ended, operation): (Vec<Ended>, fn(Bytes, Bytes, Lifetime) -> Operation) =
-            match self.random.random_range(0..3) {
-                0 => {
-                    let found = table.batch_get(&names).await;
-                    let ended = found.into_iter().map(|found| Ended::of(found.map(Answer::Value)));
-                    (ended.collect(), |sort_key, _, _| Operation::Get { sort_key })
-                }
-                1 => {
-                    let value = |(row, (_, (_, value))): (&(Bytes, Bytes), &(usize, (Bytes, Bytes)))| {
-                        (row.0.clone(), row.1.clone(), value.clone())
-                    };
-                    let rows: Vec<(Bytes, Bytes, Bytes)> = names.iter().zip(&rows).map(value).collect();
-                    let seconds = if lifetime == Lifetime::Default { 0 } else { 4 };
-                    let ended = table.batch_set(&rows, seconds).await.into_iter().map(done);
-                    (ended.collect(), |sort_key, value, lifetime| Operation::Set { sort_key, value, lifetime })
-                }
-                _ => {
-                    let ended = table.batch_del(&names).await.into_iter().map(done);
-                    (ended.collect(), |sort_key, _, _| Operation::Delete { sort_key })
-                }
-            };
+        let (ended, operation): (Vec<Ended>, MadeOfRow) = match self.random.random_range(0..3) {
+            0 => {
+                let found = table.batch_get(&names).await;
+                let ended = found.into_iter().map(|found| Ended::of(found.map(Answer::Value)));
+                (ended.collect(), |sort_key, _, _| Operation::Get { sort_key })
+            }
+            1 => {
+                let values = rows.iter().map(|(_, (_, value))| value.clone());
+                let with_value = |((hash_key, sort_key), value)| (hash_key, sort_key, value);
+                let rows: Vec<(Bytes, Bytes, Bytes)> = names.iter().cloned().zip(values).map(with_value).collect();
+                let seconds = if lifetime == Lifetime::Default { 0 } else { 4 };
+                let ended = table.batch_set(&rows, seconds).await.into_iter().map(done);
+                (ended.collect(), |sort_key, value, lifetime| Operation::Set { sort_key, value, lifetime })
+            }
+            _ => {
+                let ended = table.batch_del(&names).await.into_iter().map(done);
+                (ended.collect(), |sort_key, _, _| Operation::Delete { sort_key })
+            }
+        };
         if ended.len() != rows.len() {
             let (ended, rows) = (ended.len(), rows.len());
             self.shared.report(format!("a batch of {rows} rows gave {ended} results"));
