@@ -108,7 +108,9 @@ impl<'a> Course<'a> {
         for place in self.cluster.places() {
             self.cluster.start_one(place)?;
         }
-        self.note("all faults are undone".to_owned());
+        if !self.planned.is_empty() {
+            self.note("all faults are undone".to_owned());
+        }
         Ok(())
     }
 

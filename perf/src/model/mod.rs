@@ -51,7 +51,7 @@ use crate::workload::options::parse_seconds;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Operations, of all workers together
-    #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub operations: u64,
     /// Workers at once, each with hash keys of its own
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -1,8 +1,9 @@
 //! Every reason to refuse a request, in order, in one place. What can be wrong with the request itself is in `checks`.
 //! What a table refuses as a whole comes before all of this: it was dropped, denies, is throttled (`gate`).
 //!
-//! For reads: the partition is here, it is whole, this replica serves. For writes, plain or read-dependent, also: what is
-//! written is within all limits, its rows belong to the partition, the log and the disk take it, the replica may propose.
+//! For reads: the partition is here, it is whole, this replica serves. For writes, plain or read-dependent, also: what
+//! is written is within all limits, its rows belong to the partition, the log and the disk take it, the replica may
+//! propose.
 
 use std::sync::atomic::Ordering;
 

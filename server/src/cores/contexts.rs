@@ -1,7 +1,7 @@
 //! Contexts of scans: snapshots that are kept between two slices, so that all slices are of one moment.
 //!
-//! A context is a convenience. Whoever asks for one that has ended gets a new one and goes on from the last key, so they
-//! may end at any time: idle for too long, the oldest when there are too many, all of a copy when it goes away.
+//! A context is a convenience. Whoever asks for one that has ended gets a new one and goes on from the last key, so
+//! they may end at any time: idle for too long, the oldest when there are too many, all of a copy when it goes away.
 //!
 //! This store decides which; it must never drop what it kept: to release a snapshot may block. Every method that ends
 //! contexts hands them out.

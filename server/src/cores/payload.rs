@@ -21,7 +21,10 @@ pub(crate) fn encode(write: &Write<'_>) -> Bytes {
 
 /// The same write, in which rows that are put without an expiry have this one; `None` if there are none such.
 pub(crate) fn with_expiry(write: &ArchivedWrite<'_>, expiry_seconds: u32) -> Option<Bytes> {
-    let needs = |operation: &ArchivedRowOperation<'_>| matches!(operation, ArchivedRowOperation::Put { expiry_seconds, .. } if expiry_seconds.to_native() == 0);
+    let needs = |operation: &ArchivedRowOperation<'_>| match operation {
+        ArchivedRowOperation::Put { expiry_seconds, .. } => expiry_seconds.to_native() == 0,
+        ArchivedRowOperation::Delete { .. } | ArchivedRowOperation::DeleteRange { .. } => false,
+    };
     if !write.operations.iter().any(needs) {
         return None;
     }

@@ -1,5 +1,5 @@
-//! A secondary of the real node, played by the test: it follows whatever the node leads, and grants every lease. Whether
-//! it acknowledges what is prepared is the test's to say, so that a test can look at what is not committed yet.
+//! A secondary of the real node, played by the test: it follows whatever the node leads, and grants every lease.
+//! Whether it acknowledges what is prepared is the test's to say, so that a test can look at what is not committed yet.
 
 use pegasus_wire::messages::peer::{Acknowledge, Beacon, BeaconAnswer, Establish, Established, Prepare};
 use pegasus_wire::{Ballot, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, NodeId, Status};
