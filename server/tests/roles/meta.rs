@@ -1,6 +1,6 @@
 //! The meta service, played by the test: it grants every proposal whose ballot fits, unless it is told not to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct MetaState {
     pub(crate) removals: Vec<Removal>,
     pub(crate) reports: BTreeMap<NodeId, Vec<ReplicaReport>>,
     pub(crate) proposals: Vec<ProposeConfiguration>,
+    /// Nodes that have heard what is in force since they last registered.
+    pub(crate) informed: BTreeSet<NodeId>,
     pub(crate) registrations: usize,
     /// Of the table.
     pub(crate) durability: Durability,
@@ -166,6 +168,9 @@ impl PlayedMeta {
             }
             MessageKind::WATCH_ASSIGNMENTS => {
                 let asked: WatchAssignments = frame.decode().expect("a watch");
+                if asked.revision != 0 && self.lock().informed.insert(asked.node) {
+                    self.revision.send_modify(|_| ());
+                }
                 let mut revisions = self.revision.subscribe();
                 let news = revisions.wait_for(|revision| *revision != asked.revision);
                 let _ = tokio::time::timeout(Duration::from_millis(asked.wait_ms.into()), news).await;

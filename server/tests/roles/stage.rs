@@ -8,7 +8,7 @@ use pegasus_wire::messages::peer::Established;
 use pegasus_wire::{Ballot, Configuration, MessageKind, NodeId, PartitionId, Status};
 
 use super::eventually;
-use super::meta::PlayedMeta;
+use super::meta::{MetaState, PlayedMeta};
 use super::peer::{PeerStream, PlayedNode, frame};
 use crate::support::{Process, Scene, reason};
 
@@ -73,10 +73,13 @@ impl Stage {
         self.process.take().unwrap().kill();
         let before = self.meta.change(|state| {
             state.reports.remove(&self.node);
+            state.informed.remove(&self.node);
             state.registrations
         });
         self.process = Some(self.scene.start_node(&self.config));
-        self.meta.wait_for("registration", |state| (state.registrations > before).then_some(())).await;
+        // It knows the others, too: what is asked of it right after this may need their addresses.
+        let back = |state: &MetaState| state.registrations > before && state.informed.contains(&self.node);
+        self.meta.wait_for("registration", |state| back(state).then_some(())).await;
     }
 
     pub(crate) async fn reported(&self, state: Option<ReplicaState>) {
