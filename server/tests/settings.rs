@@ -324,7 +324,8 @@ async fn a_manual_compaction_drops_what_has_expired_and_is_remembered() {
     let process = scene.start_node(&scene.path("node.toml"));
     let caller = scene.caller().await;
     let led = Led { process, scene, meta, node, follower, caller };
-    led.serving().await;
+    eventually("a write to succeed", || async { (set(&led, &key).await.header.status == Status::Ok).then_some(()) })
+        .await;
     assert_eq!(query(&led).await.compaction_ended_seconds, after.compaction_ended_seconds);
     led.finish();
 }
