@@ -27,7 +27,7 @@ pub(crate) struct MetaState {
     pub(crate) removals: Vec<Removal>,
     pub(crate) reports: BTreeMap<NodeId, Vec<ReplicaReport>>,
     pub(crate) proposals: Vec<ProposeConfiguration>,
-    /// Nodes that have heard what is in force since they last registered.
+    /// Nodes that have heard what is in force, since they were last restarted.
     pub(crate) informed: BTreeSet<NodeId>,
     pub(crate) registrations: usize,
     /// Of the table.
