@@ -1,8 +1,8 @@
 //! Manual compactions of the copies of a core: begun when they are due and the node has a turn, run by a pool of their
 //! own, which mostly waits for RocksDB's threads.
 //!
-//! A node that stops, and a copy that leaves, end theirs (`Table::stop`). One that did not end whole leaves no trace and
-//! begins again.
+//! A node that stops, and a copy that leaves, end theirs (`Table::stop`). One that did not end whole leaves no trace
+//! and begins again.
 
 use pegasus_engine::table::{Bottommost, CompactionOutcome, CompactionRecord, Table, TableError};
 use pegasus_replication::{Moment, Role};

@@ -48,7 +48,8 @@ pub(crate) struct StoredAs {
 pub(crate) struct Partition {
     /// Which partition.
     pub(crate) id: PartitionId,
-    /// The table's properties: as last told, but for the durability, which is what a descriptor says that is stored now.
+    /// The table's properties: as last told, but for the durability, which is what a descriptor says that is stored
+    /// now.
     pub(crate) properties: TableProperties,
     /// When what is appended may be acknowledged.
     pub(crate) durability: DurabilityInForce,

@@ -120,7 +120,8 @@ impl Core {
                 let table = partition.map_or("", |partition| &partition.properties.name);
                 let (id, key_bytes) = (visit.partition, visit.hash_key_bytes);
                 let ms = micros as f64 / 1000.0;
-                tracing::warn!(table, partition = %id, operation = %visit.kind, key_bytes, ms, left_out, "slow request");
+                let operation = visit.kind;
+                tracing::warn!(table, partition = %id, %operation, key_bytes, ms, left_out, "slow request");
             }
         }
     }
