@@ -40,12 +40,12 @@
 //!    that took effect is kept.
 //! 3. A write that nobody read, without an answer, is left out. One with an answer whose reads are all under way takes
 //!    effect with them just before the next write, unless an exchange may start from it.
-//! 4. A position which lost the value of a read or of an exchange that is still to come, and has no other write of it, is
-//!    dropped.
+//! 4. A position which lost the value of a read or of an exchange that is still to come, and has no other write of it,
+//!    is dropped.
 //! 5. Of positions that differ only in how many unanswered writes they used up, those that used fewer are kept.
 //!
-//! An exchange (compare-and-set) that was carried out needs one state and leaves another: it takes effect only where its
-//! state is there, and any order that leads to that is tried. One that changed nothing is a read.
+//! An exchange (compare-and-set) that was carried out needs one state and leaves another: it takes effect only where
+//! its state is there, and any order that leads to that is tried. One that changed nothing is a read.
 //!
 //! With values that are written once each, hardly more than one position remains. With many equal ones (deletes, above
 //! all) there are more, and the search may end as [`Verdict::Undecided`] when its steps are used up.

@@ -53,7 +53,8 @@ impl Position {
     }
 }
 
-/// Exchanges without an answer from one state to another, those that begin alike and end alike together; they stay open.
+/// Exchanges without an answer from one state to another, those that begin alike and end alike together; they stay
+/// open.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenTurns {
     pub(crate) kind: Kind,

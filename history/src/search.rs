@@ -203,7 +203,8 @@ impl Search<'_> {
         all
     }
 
-    /// The positions after an exchange under way has taken effect. It needs the state as it is, so nothing hides before it.
+    /// The positions after an exchange under way has taken effect. It needs the state as it is, so nothing hides before
+    /// it.
     fn after_a_turn(&mut self, position: &Position, all: &mut Vec<Position>) {
         let around = &self.around[position.state];
         let answered = around.turns_open.iter().filter(|&&turn| !position.has(turn));

@@ -199,9 +199,8 @@ impl Round {
         let (learned_s, ratio) = (self.learned_s, self.ratio());
         let windows: Vec<String> = self.windows_p99_us.iter().map(|p99_us| microseconds(*p99_us)).collect();
         let windows = windows.join(" ");
-        format!(
-            "p99 {before} us before, {during} us during {learned_s:.1} s: {ratio:.2} times{of_each}; by windows {windows}"
-        )
+        let times = format!("{ratio:.2} times{of_each}; by windows {windows}");
+        format!("p99 {before} us before, {during} us during {learned_s:.1} s: {times}")
     }
 }
 
