@@ -46,8 +46,8 @@ impl Replica {
     }
 
     /// What is prepared here and not known to be in the table, from a decree on, oldest first: consecutive decrees up
-    /// to [`Replica::last`]. On a primary that serves, all of it has its ballot and stays as it is until it is applied or
-    /// the role is lost; a host that keeps what it read here keeps the ballot with it.
+    /// to [`Replica::last`]. On a primary that serves, all of it has its ballot and stays as it is until it is applied
+    /// or the role is lost; a host that keeps what it read here keeps the ballot with it.
     pub fn unapplied(&self, from: Decree) -> impl Iterator<Item = &Mutation> + '_ {
         self.core.window.from(from)
     }

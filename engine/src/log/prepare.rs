@@ -1,8 +1,8 @@
 //! Zeroes segments ahead of time, so that a sync never has an extent to convert or a size to change.
 //!
 //! It runs beside the writer and in its executor; every step waits for the ring, and while enough segments are ready
-//! it leaves most of the disk's time to others: a node that begins has a whole log to zero. A failure (a full disk) ends
-//! the preparation, not the log.
+//! it leaves most of the disk's time to others: a node that begins has a whole log to zero. A failure (a full disk)
+//! ends the preparation, not the log.
 
 use std::rc::Rc;
 use std::time::Instant;
