@@ -13,7 +13,7 @@ use std::mem;
 pub struct Placement {
     /// Its CPUs; `None` leaves it where it is.
     pub cpus: Option<Vec<usize>>,
-    /// What it leaves to others, see [`be_nice`]; 0 leaves it as it is.
+    /// What it leaves to others at least, see [`be_nice`]; 0 leaves it as it is.
     pub niceness: i32,
 }
 
@@ -23,7 +23,8 @@ impl Placement {
         if let Some(cpus) = &self.cpus {
             restrict_current_thread(cpus)?;
         }
-        if self.niceness == 0 { Ok(()) } else { be_nice(self.niceness) }
+        // A process that was started nicer stays so: to be less nice needs rights.
+        if self.niceness > current_niceness() { be_nice(self.niceness) } else { Ok(()) }
     }
 }
 
@@ -112,6 +113,12 @@ mod tests {
             (current_niceness(), std::thread::spawn(current_niceness).join().unwrap())
         });
         assert_eq!(theirs.join().unwrap(), (nicer, nicer));
+        let nicest = std::thread::spawn(|| {
+            be_nice(19).unwrap();
+            Placement { cpus: None, niceness: 3 }.take().unwrap();
+            current_niceness()
+        });
+        assert_eq!(nicest.join().unwrap(), 19, "it gives nothing back");
         assert_eq!(current_niceness(), ours, "the caller was not touched");
     }
 
