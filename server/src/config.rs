@@ -47,6 +47,9 @@ pub struct Config {
     /// Leases, learning, removal.
     #[serde(default)]
     pub replication: Replication,
+    /// Clients of Apache Pegasus.
+    #[serde(default)]
+    pub compatibility: Compatibility,
     /// Requests that take longer are counted and logged, for tables that have no threshold of their own.
     #[serde(default = "default_slow_query_ms")]
     pub slow_query_ms: u32,
@@ -117,6 +120,23 @@ impl Default for Storage {
             compaction_threads: 1,
             disk_reserve_bytes: 256 << 20,
         }
+    }
+}
+
+/// The protocol of Apache Pegasus's clients, on TCP at the numbers of the cores' ports. It is plaintext and asks nobody
+/// who they are, so it is off unless it is turned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compatibility {
+    /// Serve it.
+    pub enabled: bool,
+    /// Connections that one core accepts.
+    pub connections_per_core_max: usize,
+}
+
+impl Default for Compatibility {
+    fn default() -> Self {
+        Compatibility { enabled: false, connections_per_core_max: 20_000 }
     }
 }
 

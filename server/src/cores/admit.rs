@@ -11,15 +11,15 @@ use bytes::Bytes;
 use pegasus_replication::{Event, Moment};
 use pegasus_wire::environment::TableLimits;
 use pegasus_wire::frame::read_body;
-use pegasus_wire::messages::data::ArchivedWrite;
+use pegasus_wire::messages::data::{ArchivedWrite, Write};
 use pegasus_wire::{MessageKind, MutationKind, PartitionId, Status, expiry, owner_core};
 
-use super::checks::{check_hash_key, check_operations, check_write_bytes};
+use super::checks::{check_operations, check_write_bytes, check_write_key};
 use super::outcome::Refusal;
 use super::partition::Broken;
-use super::payload::{plain_operation, with_expiry};
+use super::payload::{self, plain_operation, with_expiry};
 use super::pending::Completion;
-use super::session::Request;
+use super::request::Request;
 use super::{Core, Partition, State};
 
 /// Payloads up to this size are copied out of the receive buffer: a few small writes in the window would
@@ -119,6 +119,32 @@ impl Core {
         state.events.push_back((partition, event));
     }
 
+    /// The same for a write that arrived in another form than ours.
+    pub(crate) fn write_rows(&self, request: Request, write: &Write<'_>, now: Moment) {
+        let admitted = self.admit_rows(write, now);
+        let mut state = self.state.borrow_mut();
+        match admitted {
+            Err(refusal) => {
+                state.counters.writes_refused += 1;
+                drop(state);
+                request.refuse(refusal);
+            }
+            Ok(payload) => self.propose(&mut state, write.partition, request, payload, Completion::Written),
+        }
+    }
+
+    fn admit_rows(&self, write: &Write<'_>, now: Moment) -> Result<Bytes, Refusal> {
+        let state = self.state.borrow();
+        self.with_writable(&state, write.partition, now, |partition| {
+            let limits = &partition.environment.limits;
+            check_write_key(partition, write.hash_key, write.operations.iter().copied())?;
+            check_operations(limits, write.operations.iter().copied())?;
+            let payload = payload::encode_with_default(write, self.default_expiry(partition));
+            check_write_bytes(limits, payload.len())?;
+            Ok(payload)
+        })
+    }
+
     fn admit_write(&self, body: &Bytes, now: Moment) -> Result<(PartitionId, Bytes), Refusal> {
         check_write_bytes(&TableLimits::default(), body.len())?;
         let write = read_body::<ArchivedWrite<'_>>(MessageKind::WRITE, body)
@@ -128,7 +154,7 @@ impl Core {
         self.with_writable(&state, id, now, |partition| {
             let limits = &partition.environment.limits;
             check_write_bytes(limits, body.len())?;
-            check_hash_key(partition, &write.hash_key)?;
+            check_write_key(partition, &write.hash_key, write.operations.iter().map(plain_operation))?;
             check_operations(limits, write.operations.iter().map(plain_operation))?;
             let default = self.default_expiry(partition);
             let payload = default.and_then(|expiry_seconds| with_expiry(write, expiry_seconds));
@@ -156,6 +182,7 @@ impl Core {
                 status: Status::StaleRoute,
                 message: format!("core {owner} of this node owns partition {id}"),
                 endpoint: Some(endpoint),
+                is_silent: false,
             };
         }
         if let Some(Broken { problem: (status, message), .. }) = state.broken.get(&id) {

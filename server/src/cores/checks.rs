@@ -13,13 +13,42 @@ use super::outcome::Refusal;
 /// Checks that a hash key is one, and belongs to the partition.
 pub(crate) fn check_hash_key(partition: &Partition, hash_key: &[u8]) -> Result<(), Refusal> {
     key::check_hash_key(hash_key).map_err(invalid_key)?;
-    if partition_index(hash_key, b"", partition.properties.partition_count) != partition.id.index {
-        return Err(Refusal::new(
-            Status::InvalidArgument,
-            format!("the hash key does not belong to partition {}", partition.id),
-        ));
+    belongs(partition, hash_key, b"")
+}
+
+/// Checks that the key of one row is one, and belongs to the partition. Only here may the hash key be empty: then the
+/// sort key decides where the row is, as in Pegasus.
+pub(crate) fn check_row_key(partition: &Partition, hash_key: &[u8], sort_key: &[u8]) -> Result<(), Refusal> {
+    check_sort_key(sort_key)?;
+    if !hash_key.is_empty() {
+        return check_hash_key(partition, hash_key);
     }
-    Ok(())
+    belongs(partition, hash_key, sort_key)
+}
+
+/// Checks the hash key of a write. It may only be empty if the write has one row, as that row says where it belongs.
+pub(crate) fn check_write_key<'a>(
+    partition: &Partition,
+    hash_key: &[u8],
+    mut operations: impl ExactSizeIterator<Item = RowOperation<'a>>,
+) -> Result<(), Refusal> {
+    if hash_key.is_empty() && operations.len() == 1 {
+        match operations.next() {
+            Some(RowOperation::Put { sort_key, .. } | RowOperation::Delete { sort_key }) => {
+                return check_row_key(partition, hash_key, sort_key);
+            }
+            Some(RowOperation::DeleteRange { .. }) | None => {}
+        }
+    }
+    check_hash_key(partition, hash_key)
+}
+
+fn belongs(partition: &Partition, hash_key: &[u8], sort_key: &[u8]) -> Result<(), Refusal> {
+    if partition_index(hash_key, sort_key, partition.properties.partition_count) == partition.id.index {
+        return Ok(());
+    }
+    let id = partition.id;
+    Err(Refusal::new(Status::InvalidArgument, format!("the hash key does not belong to partition {id}")))
 }
 
 /// Checks that a sort key is within the data model.

@@ -36,9 +36,10 @@ struct Context<S> {
 }
 
 impl<S> Default for Contexts<S> {
-    /// Ids begin at a random high half: those of an earlier run of the node mean nothing.
+    /// Ids begin at a random high half: those of an earlier run of the node mean nothing. They are positive as signed
+    /// numbers, too.
     fn default() -> Contexts<S> {
-        Contexts::new(rand::random(), SCAN_CONTEXTS_MAX)
+        Contexts::new(rand::random::<u32>() >> 1, SCAN_CONTEXTS_MAX)
     }
 }
 

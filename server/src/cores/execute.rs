@@ -27,12 +27,14 @@ use pegasus_wire::expiry::is_expired;
 use pegasus_wire::messages::data::{CheckAndWrite, ExpiryChange, Increment, RowOperation, Write};
 use pegasus_wire::{Ballot, Decree, PartitionId, Status, key};
 
-use super::checks::{check_hash_key, check_operand, check_operations, check_sort_key, check_write_bytes};
+use super::checks::{
+    check_hash_key, check_operand, check_operations, check_row_key, check_sort_key, check_write_bytes,
+};
 use super::outcome::Refusal;
 use super::partition::CopyId;
 use super::payload;
 use super::pending::{Checked, Completion};
-use super::session::Request;
+use super::request::Request;
 use super::{Core, Partition, State, clock};
 
 /// How often a row is read in the pool, until it stays in memory long enough.
@@ -240,8 +242,13 @@ impl Operation<'_> {
 
     /// What is wrong with it, whatever the row holds.
     fn check(&self, partition: &Partition) -> Result<(), Refusal> {
-        check_hash_key(partition, self.hash_key())?;
-        check_sort_key(self.sort_key())?;
+        match self {
+            Operation::Increment(of) => check_row_key(partition, of.hash_key, of.sort_key)?,
+            Operation::CheckAndWrite(of) => {
+                check_hash_key(partition, of.hash_key)?;
+                check_sort_key(of.check_sort_key)?;
+            }
+        }
         match self {
             Operation::Increment(Increment { expiry: ExpiryChange::Set(0), .. }) => Err(Refusal::new(
                 Status::InvalidArgument,
@@ -289,14 +296,7 @@ impl Operation<'_> {
         default_expiry: Option<u32>,
     ) -> Result<Bytes, Refusal> {
         let (partition, hash_key) = (self.partition(), self.hash_key());
-        let payload = match default_expiry {
-            None => payload::encode(&Write { partition, hash_key, operations }),
-            Some(expiry_seconds) => {
-                let mut operations = operations.to_vec();
-                payload::fill_expiry(&mut operations, expiry_seconds);
-                payload::encode(&Write { partition, hash_key, operations: &operations })
-            }
-        };
+        let payload = payload::encode_with_default(&Write { partition, hash_key, operations }, default_expiry);
         check_write_bytes(limits, payload.len())?;
         Ok(payload)
     }

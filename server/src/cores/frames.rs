@@ -27,7 +27,7 @@ use super::execute::{Operation, Source};
 use super::gate::Entry;
 use super::outcome::{Outcome, Refusal};
 use super::payload::plain_operation;
-use super::session::Request;
+use super::request::Request;
 use super::slow::Trace;
 use super::visit::Visit;
 
@@ -98,51 +98,39 @@ impl Source for Frame {
     }
 }
 
-impl Request {
-    /// Says what the request came to. The stream may be gone; then nobody waits for the answer.
-    pub(crate) fn answer(&self, outcome: &Outcome<'_>) {
-        match *outcome {
-            Outcome::Missing => {
-                let header = FrameHeader::answer(self.header.kind, self.header.request_id, Status::NotFound);
-                self.push(|out| FrameBuilder::append_empty(out, header, &[]));
-            }
-            Outcome::Row { value, ttl_seconds } => self.send(&GetReply { ttl_seconds }, value),
-            Outcome::Rows(ref rows) => self.send::<Rows<'_>>(rows, &[]),
-            Outcome::Copy(copy) => self.send(copy, &[]),
-            Outcome::Written { decree } => self.send(&WriteReply { decree }, &[]),
-            Outcome::Incremented { value, decree } => self.send(&IncrementReply { value, decree }, &[]),
-            Outcome::Checked { written, exists, decree, value } => {
-                self.send(&CheckReply { written, exists, decree }, value.unwrap_or_default());
-            }
+/// Says what a request came to.
+pub(crate) fn answer(request: &Request, header: &FrameHeader, outcome: &Outcome<'_>) {
+    match *outcome {
+        Outcome::Missing => {
+            let header = FrameHeader::answer(header.kind, header.request_id, Status::NotFound);
+            request.push(|out| FrameBuilder::append_empty(out, header, &[]));
+        }
+        Outcome::Row { value, ttl_seconds } => send(request, header, &GetReply { ttl_seconds }, value),
+        Outcome::Rows(ref rows) => send::<Rows<'_>>(request, header, rows, &[]),
+        Outcome::Copy(copy) => send(request, header, copy, &[]),
+        Outcome::Written { decree } => send(request, header, &WriteReply { decree }, &[]),
+        Outcome::Incremented { value, decree } => send(request, header, &IncrementReply { value, decree }, &[]),
+        Outcome::Checked { written, exists, decree, value } => {
+            send(request, header, &CheckReply { written, exists, decree }, value.unwrap_or_default());
         }
     }
+}
 
-    /// Says why the request is not carried out.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
-        let Refusal { status, message, endpoint } = refusal;
-        let message = if message.is_empty() { status.sentence().to_owned() } else { message };
-        let explanation = ErrorReply { message, endpoint };
-        let _ = self.session.outbox.push(|out| FrameBuilder::append_error(out, &self.header, status, &explanation));
-    }
+/// Says why a request is not carried out.
+pub(crate) fn refuse(request: &Request, header: &FrameHeader, refusal: Refusal) {
+    let Refusal { status, message, endpoint, .. } = refusal;
+    let message = if message.is_empty() { status.sentence().to_owned() } else { message };
+    let explanation = ErrorReply { message, endpoint };
+    request.push_refusal(|out| FrameBuilder::append_error(out, header, status, &explanation));
+}
 
-    /// Sends the answer of a request that was carried out.
-    fn send<T>(&self, body: &T, attachment: &[u8])
-    where
-        T: for<'a> rkyv::Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, Error>>,
-    {
-        let header = FrameHeader::answer(self.header.kind, self.header.request_id, Status::Ok);
-        self.push(|out| FrameBuilder::append(out, header, body, attachment));
-    }
-
-    fn push(&self, build: impl FnOnce(&mut Vec<u8>)) {
-        let _ = self.session.outbox.push(|out| {
-            let before = out.len();
-            build(out);
-            if let Some(charge) = &self.charge {
-                charge.set(charge.get() + (out.len() - before) as u64);
-            }
-        });
-    }
+/// Sends the answer of a request that was carried out.
+fn send<T>(request: &Request, header: &FrameHeader, body: &T, attachment: &[u8])
+where
+    T: for<'a> rkyv::Serialize<HighSerializer<&'a mut Vec<u8>, ArenaHandle<'a>, Error>>,
+{
+    let header = FrameHeader::answer(header.kind, header.request_id, Status::Ok);
+    request.push(|out| FrameBuilder::append(out, header, body, attachment));
 }
 
 /// Checks a body and gives access to it in place.

@@ -21,7 +21,7 @@ use pegasus_wire::messages::control::TableState;
 
 use super::outcome::Refusal;
 use super::partition::CopyId;
-use super::session::{Request, Session};
+use super::request::{Request, Session};
 use super::turnstile::{Arrival, Exceeded, Place, Released, Setting, Turnstile};
 use super::visit::{Access, Visit};
 use super::{Core, State, clock};
@@ -118,9 +118,9 @@ impl Gate {
     /// Refuses those held whose kind does not come through any more.
     fn send_away(&mut self) {
         for access in [Access::Read, Access::Write] {
-            let Some(Refusal { status, message, .. }) = self.refusal(access) else { continue };
+            let Some(refusal) = self.refusal(access) else { continue };
             for Held { request, .. } in self.turnstile(access).clear() {
-                request.refuse(Refusal::new(status, message.clone()));
+                request.refuse(refusal.clone());
             }
         }
     }
@@ -149,7 +149,7 @@ impl Gate {
             Access::Write => (denial.writes, "writes"),
         };
         let message = || format!("table {name} refuses {what} (replica.deny_client_request)");
-        denied.then(|| Refusal::new(Status::Denied, message()))
+        denied.then(|| Refusal { is_silent: denial.silent, ..Refusal::new(Status::Denied, message()) })
     }
 
     fn exceeded(&self, exceeded: Exceeded) -> Refusal {
@@ -228,7 +228,7 @@ impl Core {
         }
         gate.charge_answered(now);
         let bytes = if visit.access == Access::Write { visit.bytes } else { 0 };
-        let patience_micros = match request.header.time_left_ms {
+        let patience_micros = match request.time_left_ms {
             0 => u64::MAX,
             time_left_ms => u64::from(time_left_ms) * 1000,
         };

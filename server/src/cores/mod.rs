@@ -23,6 +23,7 @@ mod checkpoint;
 mod checks;
 mod clock;
 mod compact;
+mod compatibility;
 mod contexts;
 mod copies;
 mod descriptors;
@@ -45,6 +46,7 @@ mod plan;
 mod query_copy;
 mod reads;
 mod report;
+mod request;
 mod rows;
 mod scans;
 mod session;
@@ -119,6 +121,10 @@ pub struct CoreParts {
     held_bytes: Rc<Cell<usize>>,
     /// Requests that took long, until the next tick.
     slow: Rc<SlowRequests>,
+    /// Scans of clients of Pegasus, between two slices.
+    scanners: Rc<compatibility::Scanners>,
+    /// What clients of Pegasus send is received here.
+    receive_buffer: Cell<Vec<u8>>,
 }
 
 impl std::ops::Deref for Core {
@@ -191,6 +197,8 @@ pub struct State {
     log_synced: LogSequence,
     /// Bounds what is logged about slow requests.
     slow_lines: Lines,
+    /// Bounds what is logged about connections of clients of Pegasus that broke the protocol.
+    hostile_lines: Lines,
 }
 
 impl State {

@@ -65,7 +65,7 @@ impl<'a> Outcome<'a> {
 }
 
 /// Why a request is not carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     /// What the client should make of it.
     pub(crate) status: Status,
@@ -73,16 +73,23 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// Where to go instead.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// Clients of Pegasus get no answer at all: an operator has asked for that.
+    pub(crate) is_silent: bool,
 }
 
 impl Refusal {
     /// A refusal explained by its status alone.
     pub(crate) fn plain(status: Status) -> Refusal {
-        Refusal { status, message: String::new(), endpoint: None }
+        Refusal { status, message: String::new(), endpoint: None, is_silent: false }
     }
 
     /// A refusal with its own explanation.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into(), endpoint: None }
+        Refusal { status, message: message.into(), endpoint: None, is_silent: false }
+    }
+
+    /// A rule of ours is broken.
+    pub(crate) fn internal(message: &str) -> Refusal {
+        Refusal::new(Status::Internal, message)
     }
 }

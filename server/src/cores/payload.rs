@@ -19,6 +19,14 @@ pub(crate) fn encode(write: &Write<'_>) -> Bytes {
     Bytes::from(payload)
 }
 
+/// The payload of a write, whose rows get the table's time to live if they have none and the table has one.
+pub(crate) fn encode_with_default(write: &Write<'_>, default_expiry: Option<u32>) -> Bytes {
+    let Some(expiry_seconds) = default_expiry else { return encode(write) };
+    let mut operations = write.operations.to_vec();
+    fill_expiry(&mut operations, expiry_seconds);
+    encode(&Write { operations: &operations, ..*write })
+}
+
 /// The same write, in which rows that are put without an expiry have this one; `None` if there are none such.
 pub(crate) fn with_expiry(write: &ArchivedWrite<'_>, expiry_seconds: u32) -> Option<Bytes> {
     let needs = |operation: &ArchivedRowOperation<'_>| match operation {

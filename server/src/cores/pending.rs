@@ -5,7 +5,7 @@ use pegasus_replication::RequestToken;
 use pegasus_wire::{Decree, Status};
 
 use super::outcome::{Outcome, Refusal};
-use super::session::Request;
+use super::request::Request;
 
 /// What a request is answered when what it waits for is applied.
 pub(crate) enum Completion {

@@ -6,7 +6,7 @@ use pegasus_wire::{PartitionId, Status};
 
 use super::Core;
 use super::outcome::{Outcome, Refusal};
-use super::session::Request;
+use super::request::Request;
 
 impl Core {
     /// Tells about a copy. What only RocksDB knows is asked in the pool: it takes locks.

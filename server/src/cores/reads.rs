@@ -9,10 +9,10 @@ use pegasus_wire::messages::data::Get;
 use pegasus_wire::{Status, key};
 
 use super::Core;
-use super::checks::{check_hash_key, check_sort_key};
+use super::checks::check_row_key;
 use super::outcome::{Outcome, Refusal};
 use super::partition::CopyId;
-use super::session::Request;
+use super::request::Request;
 
 impl Core {
     /// Answers a read of one row.
@@ -20,8 +20,7 @@ impl Core {
         let mut stored = self.scratch.take();
         let mut failure = None;
         let outcome = self.with_readable(get.partition, now, |partition, now_seconds| {
-            check_hash_key(partition, get.hash_key)?;
-            check_sort_key(get.sort_key)?;
+            check_row_key(partition, get.hash_key, get.sort_key)?;
             key::encode_into(&mut stored, get.hash_key, get.sort_key);
             match partition.table.read_row(&stored, now_seconds, ReadMode::CacheOnly) {
                 Ok(Lookup::WouldBlock) => Ok(Some((partition.copy(), partition.table.clone(), now_seconds))),

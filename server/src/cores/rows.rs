@@ -4,27 +4,24 @@ use std::time::{Duration, Instant};
 
 use pegasus_engine::table::{ReadMode, hash_key_range};
 use pegasus_replication::Moment;
-use pegasus_wire::limits::{READ_BYTES_TARGET, READ_ROWS_MAX};
+use pegasus_wire::limits::READ_ROWS_MAX;
 use pegasus_wire::messages::data::{Filter, MultiGet, Row, Rows, SortKeys};
-use pegasus_wire::{Status, key};
+use pegasus_wire::{PartitionId, Status, key};
 
-use super::checks::{check_filter, check_hash_key, check_range, check_sort_key};
+use super::checks::{check_filter, check_hash_key, check_range, check_row_key, check_sort_key};
 use super::outcome::{Outcome, Refusal};
 use super::plan::{
     Found, INLINE_ROWS_MAX, Inline, OwnedFilter, OwnedSortKeys, PoolRead, Range, ReadPlan, RowSource, Terms, Wanted,
 };
+use super::request::Request;
 use super::scans::Keeping;
-use super::session::Request;
 use super::{Core, Partition};
 
 impl Core {
     /// Answers a read of rows of one hash key.
     pub(crate) fn multi_get(&self, request: Request, get: &MultiGet<'_>, now: Moment) {
         if get.sort_keys.len() > READ_ROWS_MAX {
-            return request.refuse(Refusal::new(
-                Status::TooLarge,
-                format!("{} sort keys, the limit is {READ_ROWS_MAX} (read_rows_max)", get.sort_keys.len()),
-            ));
+            return request.refuse(too_many_keys(get.sort_keys.len()));
         }
         let plan = self.with_readable(get.partition, now, |partition, now_seconds| {
             check_hash_key(partition, get.hash_key)?;
@@ -32,13 +29,48 @@ impl Core {
                 if get.sort_keys.is_empty() { wanted_range(partition, get)? } else { wanted_keys(partition, get)? };
             let terms = Terms {
                 rows_max: bounded(get.rows_max, READ_ROWS_MAX),
-                bytes_max: bounded(get.bytes_max, READ_BYTES_TARGET),
+                bytes_max: bounded(get.bytes_max, request.read_bytes_max()),
                 until: deadline(partition),
                 no_value: get.no_value,
                 count_only: get.count_only,
                 now_seconds,
                 key_prefix: 2 + get.hash_key.len(),
                 turned: get.reverse && get.sort_keys.is_empty(),
+            };
+            Ok(ReadPlan { copy: partition.copy(), wanted, terms, inline, keeping: Keeping::Nothing })
+        });
+        match plan {
+            Ok(plan) => self.read_rows(request, plan),
+            Err(refusal) => request.refuse(refusal),
+        }
+    }
+
+    /// Answers a read of rows of one partition, by their keys, in the order of these; rows come with their stored keys.
+    pub(crate) fn read_rows_by_key(
+        &self,
+        request: Request,
+        partition: PartitionId,
+        keys: &[(&[u8], &[u8])],
+        now: Moment,
+    ) {
+        if keys.len() > READ_ROWS_MAX {
+            return request.refuse(too_many_keys(keys.len()));
+        }
+        let plan = self.with_readable(partition, now, |partition, now_seconds| {
+            for (hash_key, sort_key) in keys {
+                check_row_key(partition, hash_key, sort_key)?;
+            }
+            let stored = keys.iter().map(|(hash_key, sort_key)| key::encode(hash_key, sort_key)).collect();
+            let (wanted, inline) = wanted_stored(partition, stored);
+            let terms = Terms {
+                rows_max: READ_ROWS_MAX,
+                bytes_max: request.read_bytes_max(),
+                until: deadline(partition),
+                no_value: false,
+                count_only: false,
+                now_seconds,
+                key_prefix: 0,
+                turned: false,
             };
             Ok(ReadPlan { copy: partition.copy(), wanted, terms, inline, keeping: Keeping::Nothing })
         });
@@ -115,8 +147,16 @@ fn wanted_keys(partition: &Partition, get: &MultiGet<'_>) -> Result<(Wanted, Inl
         check_sort_key(sort_key.bytes)?;
         stored.push(key::encode(get.hash_key, sort_key.bytes));
     }
+    Ok(wanted_stored(partition, stored))
+}
+
+fn wanted_stored(partition: &Partition, stored: Vec<Vec<u8>>) -> (Wanted, Inline) {
     let inline = if stored.len() <= INLINE_ROWS_MAX { Inline::Slice } else { Inline::Never };
-    Ok((Wanted::Keys { table: partition.table.clone(), stored }, inline))
+    (Wanted::Keys { table: partition.table.clone(), stored }, inline)
+}
+
+fn too_many_keys(keys: usize) -> Refusal {
+    Refusal::new(Status::TooLarge, format!("{keys} sort keys, the limit is {READ_ROWS_MAX} (read_rows_max)"))
 }
 
 /// When a read of many rows of this table has to stop.

@@ -24,8 +24,8 @@ use super::checks::{check_filter, check_range};
 use super::outcome::Refusal;
 use super::partition::CopyId;
 use super::plan::{INLINE_ROWS_MAX, Inline, OwnedFilter, OwnedSortKeys, Range, ReadPlan, RowSource, Terms, Wanted};
+use super::request::Request;
 use super::rows::{bounded, deadline};
-use super::session::Request;
 use super::{Core, State, clock};
 
 /// What becomes of the snapshot that a slice is read from.
@@ -53,7 +53,8 @@ impl Core {
         }
     }
 
-    fn plan_scan(&self, scan: &Scan<'_>, now: Moment) -> Result<ReadPlan, Refusal> {
+    /// What a scan reads, if it may.
+    pub(crate) fn plan_scan(&self, scan: &Scan<'_>, now: Moment) -> Result<ReadPlan, Refusal> {
         check_range(&scan.sort_keys)?;
         check_filter(&scan.hash_key_filter)?;
         check_filter(&scan.sort_key_filter)?;
@@ -161,6 +162,7 @@ impl Core {
     pub(crate) fn expire_contexts(&self) {
         let ended = self.state.borrow_mut().contexts.expire(clock::now());
         self.release_snapshots(ended);
+        self.scanners.expire();
     }
 
     /// Releases snapshots, in the pool.

@@ -76,7 +76,7 @@ impl Drop for Trace {
     }
 }
 
-/// Bounds the lines that a core writes about slow requests.
+/// Bounds the lines that a core writes about slow requests, or about another thing that clients may do often.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     since: Moment,
@@ -86,7 +86,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Gives the number of lines left out before this one, if it may be written.
-    fn admit(&mut self, now: Moment) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Moment) -> Option<u64> {
         if now.since(self.since) >= 1_000_000 {
             (self.since, self.written) = (now, 0);
         }

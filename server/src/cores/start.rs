@@ -19,7 +19,7 @@ use pegasus_wire::limits::CONNECTIONS_PER_CORE_MAX;
 use pegasus_wire::{Ballot, Durability, PartitionId};
 
 use super::partition::{Broken, Partition, StoredAs};
-use super::{Core, CoreParts, State, session};
+use super::{Core, CoreParts, State, compatibility, session};
 use crate::config::PinCpus;
 use crate::control::{ToCore, ToMeta};
 use crate::layout::{CoreRecovery, RecoveredCopy, Relocation};
@@ -98,6 +98,10 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     let CoreRecovery { log_options, log, copies, unfit } = recovered;
     let log = Log::open(log_options, log).await.map_err(|error| log_not_opened(&shared, id, &error))?;
     let endpoint = bind(&shared, id).await?;
+    let compatible = match shared.config.compatibility.enabled {
+        true => Some(compatibility::bind(id, endpoint.local_address())?),
+        false => None,
+    };
     let boot_id = BootId::current().map_err(|error| NodeError::new("boot id", error))?;
     let core = Core(Rc::new(CoreParts {
         shared,
@@ -113,6 +117,8 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
         gated: Cell::new(true),
         held_bytes: Rc::default(),
         slow: Rc::default(),
+        scanners: Rc::default(),
+        receive_buffer: Cell::default(),
     }));
     let writer = core.run_log();
     if let Some(relocation) = relocation {
@@ -125,6 +131,8 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     let ticks = glommio::spawn_local(core.clone().tick_loop());
     let beacons = glommio::spawn_local(core.clone().beacon_loop());
     let accepting = glommio::spawn_local(core.clone().accept_loop());
+    let accepting_compatible =
+        compatible.map(|listener| glommio::spawn_local(core.clone().accept_compatible(listener)));
     let inbox = core.obey(inbox).await;
     // While roles are handed over, answers and assignments still come.
     let obeying = glommio::spawn_local({
@@ -136,6 +144,9 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     core.stop().await;
     obeying.cancel().await;
     accepting.cancel().await;
+    if let Some(accepting) = accepting_compatible {
+        accepting.cancel().await;
+    }
     beacons.cancel().await;
     ticks.cancel().await;
     writer.await;

@@ -74,6 +74,12 @@ pub(crate) struct Counters {
     pub(crate) learned_from_log: u64,
     /// Learners that became members after they took a checkpoint.
     pub(crate) learned_from_checkpoint: u64,
+    /// Connections of clients of Pegasus.
+    pub(crate) compatible_connections: u64,
+    /// Of those, the ones that were ended because of what arrived on them.
+    pub(crate) compatible_connections_broken: u64,
+    /// Requests of clients of Pegasus.
+    pub(crate) compatible_requests: u64,
     /// Bytes of checkpoints sent.
     pub(crate) checkpoint_bytes_sent: u64,
     /// Bytes of checkpoints received.
@@ -127,6 +133,9 @@ impl Default for Counters {
             learned_from_window: 0,
             learned_from_log: 0,
             learned_from_checkpoint: 0,
+            compatible_connections: 0,
+            compatible_connections_broken: 0,
+            compatible_requests: 0,
             checkpoint_bytes_sent: 0,
             checkpoint_bytes_received: 0,
             checkpoints_taken: 0,
@@ -154,6 +163,7 @@ impl Counters {
     pub(crate) fn metrics(&self, replicas: &ReplicaCounters) -> Vec<Metric> {
         let mut metrics = self.own_metrics();
         metrics.extend(self.table_metrics());
+        metrics.extend(self.compatibility_metrics());
         metrics.extend(self.membership_metrics(replicas));
         metrics
     }
@@ -169,6 +179,20 @@ impl Counters {
             metric("slow_writes_total", "Writes slower than their table's threshold.", self.slow_writes),
             metric("compactions_total", "Manual compactions that ended.", self.compactions),
             metric("compactions_failed_total", "Manual compactions that failed.", self.compactions_failed),
+        ]
+    }
+
+    /// What comes of clients of Pegasus.
+    fn compatibility_metrics(&self) -> Vec<Metric> {
+        let metric = |name, help, value: u64| Metric { name, help, value: value as f64 };
+        vec![
+            metric("compatible_requests_total", "Requests of clients of Pegasus.", self.compatible_requests),
+            metric("compatible_connections_total", "Connections of clients of Pegasus.", self.compatible_connections),
+            metric(
+                "compatible_connections_broken_total",
+                "Connections of clients of Pegasus that broke the protocol.",
+                self.compatible_connections_broken,
+            ),
         ]
     }
 

@@ -1,0 +1,192 @@
+//! The sending side of a connection: answers are appended, a task writes whatever has gathered in one piece.
+//!
+//! The same as the outbox of a QUIC stream, for one thread and a socket. Invariants: bytes leave in the order of the
+//! pushes; after `closed` nothing more leaves.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::io::AsyncWrite;
+use glommio::net::TcpStream;
+use pegasus_rpc::Closed;
+
+/// Bytes that a client may leave unsent before its next request is read.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// A buffer larger than this is not kept for the next batch.
+const BUFFER_BYTES_KEPT: usize = 64 << 10;
+
+/// Both directions of a socket. Never borrowed across an await.
+pub(super) type SharedStream = Rc<RefCell<TcpStream>>;
+
+/// A handle; clones share the outbox.
+#[derive(Clone)]
+pub(crate) struct SocketOutbox(Rc<Shared>);
+
+struct Shared {
+    state: RefCell<State>,
+    /// The node's address, which answers repeat.
+    server: Rc<str>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where pushes append.
+    open: Vec<u8>,
+    /// Bytes that the writer has taken and the kernel has not.
+    writing: usize,
+    finishing: bool,
+    closed: bool,
+    writer: Option<Waker>,
+    /// The connection's reader, which waits for room.
+    reader: Option<Waker>,
+}
+
+impl SocketOutbox {
+    /// An outbox; [`SocketOutbox::run`] empties it.
+    pub(super) fn new(server: Rc<str>) -> SocketOutbox {
+        SocketOutbox(Rc::new(Shared { state: RefCell::default(), server }))
+    }
+
+    /// The node's address as answers say it.
+    pub(super) fn server(&self) -> &str {
+        &self.0.server
+    }
+
+    /// Appends an answer. Never waits; the connection's reader asks [`SocketOutbox::ready`] first.
+    pub(crate) fn push(&self, build: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
+        let waker = {
+            let mut state = self.0.state.borrow_mut();
+            if state.closed || state.finishing {
+                return Err(Closed);
+            }
+            build(&mut state.open);
+            state.writer.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// True while little enough is unsent.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.0.state.borrow();
+        state.open.len() + state.writing < QUEUED_BYTES_MAX
+    }
+
+    /// Waits until little enough is unsent.
+    pub(crate) async fn ready(&self) -> Result<(), Closed> {
+        poll_fn(|context| {
+            if self.0.state.borrow().closed {
+                return Poll::Ready(Err(Closed));
+            }
+            if self.has_room() {
+                return Poll::Ready(Ok(()));
+            }
+            self.0.state.borrow_mut().reader = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends what is queued, then nothing more.
+    pub(crate) fn finish(&self) {
+        self.end(|state| state.finishing = true);
+    }
+
+    /// Drops what is queued; nothing more leaves.
+    pub(super) fn close(&self) {
+        self.end(|state| {
+            state.closed = true;
+            state.open = Vec::new();
+        });
+    }
+
+    fn end(&self, change: impl FnOnce(&mut State)) {
+        let wakers = {
+            let mut state = self.0.state.borrow_mut();
+            change(&mut state);
+            [state.writer.take(), state.reader.take()]
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Writes what gathers, until the outbox is finished and empty, or the socket fails.
+    pub(super) async fn run(self, stream: SharedStream) {
+        let mut buffer = Vec::new();
+        while poll_fn(|context| self.poll_work(&mut buffer, context)).await {
+            if let Err(error) = self.write(&stream, &buffer).await {
+                tracing::debug!(%error, "a client's connection can no longer be written");
+                break;
+            }
+            buffer.clear();
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                buffer = Vec::new();
+            }
+        }
+        self.close();
+    }
+
+    /// Takes what has gathered, or registers the task; false at the end.
+    fn poll_work(&self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.0.state.borrow_mut();
+        if state.closed {
+            return Poll::Ready(false);
+        }
+        if !state.open.is_empty() {
+            std::mem::swap(buffer, &mut state.open);
+            state.writing = buffer.len();
+            return Poll::Ready(true);
+        }
+        if state.finishing {
+            return Poll::Ready(false);
+        }
+        // Nothing to send: an idle connection keeps no buffer.
+        (*buffer, state.open) = (Vec::new(), Vec::new());
+        match &state.writer {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => state.writer = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    async fn write(&self, stream: &SharedStream, buffer: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < buffer.len() {
+            let taken = poll_fn(|context| {
+                // A client that does not listen is not waited for once the outbox is closed.
+                if self.0.state.borrow().closed {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                let polled = Pin::new(&mut *stream.borrow_mut()).poll_write(context, &buffer[written..]);
+                if polled.is_pending() {
+                    self.0.state.borrow_mut().writer = Some(context.waker().clone());
+                }
+                polled
+            })
+            .await?;
+            if taken == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            written += taken;
+            self.written(taken);
+        }
+        Ok(())
+    }
+
+    fn written(&self, bytes: usize) {
+        let waker = {
+            let mut state = self.0.state.borrow_mut();
+            state.writing = state.writing.saturating_sub(bytes);
+            let has_room = state.open.len() + state.writing < QUEUED_BYTES_MAX;
+            if has_room { state.reader.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
