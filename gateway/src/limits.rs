@@ -2,10 +2,13 @@
 
 use pegasus_wire::limits::WRITE_BYTES_MAX;
 
+use crate::messages::read::KeyValue;
+use crate::messages::write::Mutate;
+
 /// Largest body of a request. Pegasus takes writes of 1 MiB by default, headers and names come on top; a larger one
 /// ends the connection before it is read.
 pub const BODY_BYTES_MAX: usize = 2 * WRITE_BYTES_MAX;
-/// Largest meta structure of a v1 header; its five small fields need 31 bytes.
+/// Largest meta structure of a v1 header; its five small fields need 37 bytes.
 pub const META_BYTES_MAX: usize = 1024;
 /// Largest answer that a client of ours reads.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -19,3 +22,8 @@ pub const NAME_BYTES_MAX: usize = 47;
 pub const MULTI_GET_ROWS_MAX: u32 = 3000;
 /// Pegasus's bound on the rows of one batch of a scan.
 pub const SCAN_ROWS_MAX: u32 = 1000;
+
+/// The longest list of a request takes no more memory than a body may: rows with all their fields missing are the
+/// worst, a byte each.
+const _: () = assert!(LIST_ENTRIES_MAX * size_of::<KeyValue<'_>>() <= BODY_BYTES_MAX);
+const _: () = assert!(LIST_ENTRIES_MAX * size_of::<Mutate<'_>>() <= BODY_BYTES_MAX);

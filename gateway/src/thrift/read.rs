@@ -48,6 +48,18 @@ impl FieldType {
             unknown => return Err(ThriftError::UnknownType(unknown)),
         })
     }
+
+    /// Fewest bytes that a value of this type takes. A structure may have no fields; the raw types have more.
+    pub const fn bytes_min(self) -> usize {
+        match self {
+            FieldType::Bool | FieldType::Byte | FieldType::Struct => 1,
+            FieldType::I16 => 2,
+            FieldType::I32 | FieldType::String => 4,
+            FieldType::Set | FieldType::List => 5,
+            FieldType::Map => 6,
+            FieldType::I64 | FieldType::Double => 8,
+        }
+    }
 }
 
 /// A cursor. After an error its position means nothing.
@@ -120,10 +132,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Number of the entries of a list, which must be of this type. An empty list may state any type.
-    pub fn list(&mut self, wanted: FieldType) -> Result<usize, ThriftError> {
+    /// Number of the entries of a list, which must be of this type and have at least that many bytes each. An empty
+    /// list may state any type.
+    pub fn list(&mut self, wanted: FieldType, bytes_min: usize) -> Result<usize, ThriftError> {
         let found = self.byte()?;
-        let count = self.entries()?;
+        let count = self.entries(bytes_min)?;
         expect_type(found, wanted, count)?;
         Ok(count)
     }
@@ -131,20 +144,20 @@ impl<'a> Reader<'a> {
     /// Number of the pairs of a map, which must be of these types. An empty map may state any.
     pub fn map(&mut self, key: FieldType, value: FieldType) -> Result<usize, ThriftError> {
         let (found_key, found_value) = (self.byte()?, self.byte()?);
-        let count = self.entries()?;
+        let count = self.entries(key.bytes_min() + value.bytes_min())?;
         expect_type(found_key, key, count)?;
         expect_type(found_value, value, count)?;
         Ok(count)
     }
 
-    fn entries(&mut self) -> Result<usize, ThriftError> {
+    fn entries(&mut self, bytes_min: usize) -> Result<usize, ThriftError> {
         let stated = self.i32()?;
         let count = usize::try_from(stated).map_err(|_| ThriftError::NegativeLength(stated))?;
         if count > LIST_ENTRIES_MAX {
             return Err(ThriftError::TooManyEntries(stated));
         }
-        // Every entry has at least one byte, so nobody makes room for more than was sent.
-        if count > self.rest.len() { Err(ThriftError::Truncated) } else { Ok(count) }
+        // Whoever makes room for the entries makes it for what was sent, not for what was announced.
+        if count * bytes_min > self.rest.len() { Err(ThriftError::Truncated) } else { Ok(count) }
     }
 
     /// Passes over a value.
@@ -168,7 +181,7 @@ impl<'a> Reader<'a> {
             }
             FieldType::Map => {
                 let (key, value) = (self.byte()?, self.byte()?);
-                for _ in 0..self.entries()? {
+                for _ in 0..self.entries(1)? {
                     self.skip_within(FieldType::from_code(key)?, inner)?;
                     self.skip_within(FieldType::from_code(value)?, inner)?;
                 }
@@ -176,7 +189,7 @@ impl<'a> Reader<'a> {
             }
             FieldType::Set | FieldType::List => {
                 let entry = self.byte()?;
-                for _ in 0..self.entries()? {
+                for _ in 0..self.entries(1)? {
                     self.skip_within(FieldType::from_code(entry)?, inner)?;
                 }
                 Ok(())
@@ -203,7 +216,7 @@ mod tests {
             let mut list = vec![FieldType::Byte as u8];
             list.extend(count.to_be_bytes());
             list.resize(5 + bytes, 0);
-            Reader::new(&list).list(FieldType::Byte)
+            Reader::new(&list).list(FieldType::Byte, 1)
         };
         assert_eq!(list(3, 3), Ok(3));
         assert_eq!(list(3, 2), Err(ThriftError::Truncated));
@@ -217,9 +230,9 @@ mod tests {
     #[test]
     fn a_list_of_another_type_is_refused_unless_it_is_empty() {
         let wanted = FieldType::Struct;
-        assert_eq!(Reader::new(&[8, 0, 0, 0, 0]).list(wanted), Ok(0));
+        assert_eq!(Reader::new(&[8, 0, 0, 0, 0]).list(wanted, 1), Ok(0));
         let wrong = ThriftError::WrongType { found: 8, wanted: 12 };
-        assert_eq!(Reader::new(&[8, 0, 0, 0, 1, 0, 0, 0, 0]).list(wanted), Err(wrong));
+        assert_eq!(Reader::new(&[8, 0, 0, 0, 1, 0, 0, 0, 0]).list(wanted, 4), Err(wrong));
     }
 
     #[test]

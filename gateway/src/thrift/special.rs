@@ -63,6 +63,7 @@ impl From<SocketAddr> for RpcAddress {
 
 impl<'a> Value<'a> for Blob<'a> {
     const TYPE: FieldType = FieldType::Struct;
+    const BYTES_MIN: usize = 4;
 
     fn read(reader: &mut Reader<'a>) -> Result<Blob<'a>, ThriftError> {
         reader.bytes().map(Blob)
@@ -75,6 +76,7 @@ impl<'a> Value<'a> for Blob<'a> {
 
 impl<'a> Value<'a> for ErrorCode<'a> {
     const TYPE: FieldType = FieldType::Struct;
+    const BYTES_MIN: usize = 4;
 
     fn read(reader: &mut Reader<'a>) -> Result<ErrorCode<'a>, ThriftError> {
         reader.text().map(ErrorCode)
@@ -87,6 +89,7 @@ impl<'a> Value<'a> for ErrorCode<'a> {
 
 impl<'a> Value<'a> for Gpid {
     const TYPE: FieldType = FieldType::Struct;
+    const BYTES_MIN: usize = 8;
 
     fn read(reader: &mut Reader<'a>) -> Result<Gpid, ThriftError> {
         let both = reader.i64()?;
@@ -101,6 +104,7 @@ impl<'a> Value<'a> for Gpid {
 
 impl<'a> Value<'a> for RpcAddress {
     const TYPE: FieldType = FieldType::Struct;
+    const BYTES_MIN: usize = 8;
 
     fn read(reader: &mut Reader<'a>) -> Result<RpcAddress, ThriftError> {
         let address = reader.i64()?;
@@ -121,6 +125,7 @@ impl<'a> Value<'a> for RpcAddress {
 
 impl<'a> Value<'a> for HostPort<'a> {
     const TYPE: FieldType = FieldType::Struct;
+    const BYTES_MIN: usize = 7;
 
     fn read(reader: &mut Reader<'a>) -> Result<HostPort<'a>, ThriftError> {
         Ok(HostPort { host: reader.text()?, port: reader.i16()?.cast_unsigned(), kind: reader.byte()? })

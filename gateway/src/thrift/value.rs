@@ -7,6 +7,9 @@ pub trait Value<'a>: Sized {
     /// What the protocol calls it.
     const TYPE: FieldType;
 
+    /// Fewest bytes that one takes. What a list announces is held against it before room is made.
+    const BYTES_MIN: usize = Self::TYPE.bytes_min();
+
     /// Reads one.
     fn read(reader: &mut Reader<'a>) -> Result<Self, ThriftError>;
 
@@ -73,7 +76,7 @@ impl<'a, T: Value<'a>> Value<'a> for Vec<T> {
     const TYPE: FieldType = FieldType::List;
 
     fn read(reader: &mut Reader<'a>) -> Result<Vec<T>, ThriftError> {
-        let count = reader.list(T::TYPE)?;
+        let count = reader.list(T::TYPE, T::BYTES_MIN)?;
         let mut list = Vec::with_capacity(count);
         for _ in 0..count {
             list.push(T::read(reader)?);
