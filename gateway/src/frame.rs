@@ -63,11 +63,14 @@ fn hint(bytes: &[u8; 4]) -> &'static str {
 /// What a header says beside lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestHeader {
+    /// Of which version the header is, 0 or 1.
+    pub version: u8,
     /// The table's number; clients say 0 or -1 to the meta service.
     pub app_id: i32,
     /// Index of the partition.
     pub partition_index: i32,
-    /// How long the client waits; 0 if it does not say.
+    /// How long the client waits; 0 if it does not say. The Go client, whose headers are of version 0, computes it
+    /// modulo 4.3 seconds: only in version 1 it can be relied on.
     pub timeout_ms: i32,
     /// Hash of the key, if the client says it.
     pub partition_hash: u64,
@@ -143,7 +146,7 @@ fn find_v0(received: &[u8], header: &[u8; V0_BYTES]) -> Result<Progress, FrameEr
     if received.len() < end {
         return Ok(Progress::Needs(end));
     }
-    let header = RequestHeader { app_id, partition_index, timeout_ms, partition_hash, is_backup_request: false };
+    let header = RequestHeader { version: 0, app_id, partition_index, timeout_ms, partition_hash, is_backup_request: false };
     Ok(Progress::Whole { header, body_at: V0_BYTES, end })
 }
 
@@ -158,6 +161,7 @@ fn find_v1(received: &[u8], meta_bytes: u32, stated_body: u32) -> Result<Progres
     }
     let meta = HeaderMeta::read(&mut Reader::new(&received[V1_BYTES..body_at]))?;
     let header = RequestHeader {
+        version: 1,
         app_id: meta.app_id.unwrap_or_default(),
         partition_index: meta.partition_index.unwrap_or_default(),
         timeout_ms: meta.client_timeout.unwrap_or_default(),

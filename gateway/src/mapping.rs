@@ -17,13 +17,18 @@ pub enum Said {
     Framework(ErrorName),
     /// In the answer.
     Storage(StorageCode),
+    /// Not at all: see [`said`].
+    Nothing,
 }
 
-/// How a status is said to a client of rows.
+/// How a status is said to a client of rows. What the clients make of each name is in their sources:
 ///
-/// A partition that is elsewhere is `ERR_OBJECT_NOT_FOUND`, where Pegasus says `ERR_INVALID_STATE` if there is a
-/// secondary: both make every client ask the meta service again, but only after the first does the Go client send the
-/// request once more, which it may, as nothing was done.
+/// - `ERR_INVALID_STATE` and `ERR_OBJECT_NOT_FOUND` make Go, Java and Python ask the meta service again; Go and Java then
+///   send the request once more. So both are only said of requests that had no effect.
+/// - No name tells a client that the outcome is unknown: after each of them, or after any storage code that is unusual,
+///   one client or another sends the request again, `ERR_TIMEOUT` included (Java). So nothing is said, and the client's
+///   own timeout tells its caller.
+/// - `ERR_BUSY` makes nobody send again: the application decides.
 pub fn said(status: Status) -> Said {
     use Said::{Framework, Storage};
     match status {
@@ -35,18 +40,20 @@ pub fn said(status: Status) -> Said {
         Status::Busy => Framework(ErrorName::Busy),
         Status::NotEnoughMembers | Status::NotEnoughNodes => Framework(ErrorName::NotEnoughMember),
         Status::StaleRoute
-        | Status::NotPrimary
         | Status::NoSuchPartition
-        | Status::NotServing
-        | Status::ShuttingDown
         | Status::NoSuchTable
         | Status::NotDropped
         | Status::NotLeader => Framework(ErrorName::ObjectNotFound),
         Status::TooLarge => Framework(ErrorName::InvalidData),
         Status::Malformed => Framework(ErrorName::InvalidParameters),
-        Status::Denied | Status::Forbidden | Status::WrongCluster => Framework(ErrorName::InvalidState),
+        Status::NotPrimary
+        | Status::NotServing
+        | Status::ShuttingDown
+        | Status::Denied
+        | Status::Forbidden
+        | Status::WrongCluster => Framework(ErrorName::InvalidState),
         Status::StorageFailed => Framework(ErrorName::CapacityExceeded),
-        Status::OutcomeUnknown => Framework(ErrorName::Timeout),
+        Status::OutcomeUnknown => Said::Nothing,
         Status::TableExists | Status::Internal | Status::StaleBallot | Status::Gap | Status::BallotConflict => {
             Framework(ErrorName::Unknown)
         }
@@ -96,14 +103,24 @@ pub fn split_key(stored: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use pegasus_wire::status::Advice;
+
     use super::*;
 
     #[test]
-    fn a_write_of_unknown_outcome_is_never_sent_again_by_a_client() {
-        // No client sends a request again after a timeout by itself within one call of the application.
-        assert_eq!(said(Status::OutcomeUnknown), Said::Framework(ErrorName::Timeout));
-        let others = Status::ALL.iter().filter(|status| **status != Status::OutcomeUnknown);
-        assert!(others.copied().all(|status| said(status) != Said::Framework(ErrorName::Timeout)));
+    fn only_of_an_unknown_outcome_nothing_is_said() {
+        for &status in Status::ALL {
+            assert_eq!(said(status) == Said::Nothing, status.advice() == Advice::Unknown, "{status:?}");
+            assert_ne!(said(status), Said::Framework(ErrorName::Timeout), "Java sends again after it: {status:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_to_look_elsewhere_is_told_so() {
+        let names = [Said::Framework(ErrorName::ObjectNotFound), Said::Framework(ErrorName::InvalidState)];
+        for &status in Status::ALL.iter().filter(|status| status.advice() == Advice::RefreshRoute) {
+            assert!(names.contains(&said(status)), "{status:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ thrift_enum! {
         0 => NO_CHECK,
         /// The row is missing.
         1 => VALUE_NOT_EXIST,
+        /// The row exists.
+        3 => VALUE_EXIST,
         /// Value = operand, as bytes.
         10 => VALUE_BYTES_EQUAL,
     }

@@ -1,5 +1,8 @@
 //! Outcomes and refusals in the words of Pegasus's protocol.
 
+use std::time::Duration;
+
+use glommio::timer::sleep;
 use pegasus_gateway::answer::{append_error, append_result};
 use pegasus_gateway::mapping::{Said, said, split_key};
 use pegasus_gateway::messages::read::{
@@ -13,8 +16,11 @@ use pegasus_wire::messages::data::{Row, Rows};
 use pegasus_wire::{Decree, PartitionId, Status};
 
 use super::super::outcome::{Outcome, Refusal};
-use super::super::request::{Outlet, Request};
+use super::super::request::{Form, Outlet, Request};
 use super::{Call, Detail};
+
+/// How long an error is held back that makes a client send again at once: what stands in its way takes longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// What every answer says of the node: the table, the partition, the address.
 #[derive(Clone, Copy)]
@@ -66,6 +72,7 @@ pub(crate) fn refuse(request: &Request, call: &Call, refusal: &Refusal) {
     tracing::debug!(partition = %call.partition, rpc = call.rpc.name(), ?status, %message, "refused");
     let place = Place::of(request, call.partition);
     let code = match said(*status) {
+        Said::Nothing => return,
         Said::Framework(name) => return answer_error(request, call, name),
         Said::Storage(code) => code,
     };
@@ -88,7 +95,24 @@ pub(crate) fn refuse(request: &Request, call: &Call, refusal: &Refusal) {
 }
 
 fn answer_error(request: &Request, call: &Call, error: ErrorName) {
-    request.push_refusal(|out| append_error(out, call.rpc.name().as_bytes(), call.sequence, error));
+    let Call { rpc, sequence, partition, .. } = *call;
+    let say = move |out: &mut Vec<u8>| append_error(out, rpc.name().as_bytes(), sequence, error);
+    if !is_retried_at_once(error) {
+        return request.push_refusal(say);
+    }
+    // Counts as unanswered until it is said.
+    let call = Call { rpc, sequence, partition, detail: Detail::Nothing, is_backup: false };
+    let waiting = request.session.begin(Form::Call(call), 0);
+    glommio::spawn_local(async move {
+        sleep(RETRY_PAUSE).await;
+        waiting.push_refusal(say);
+    })
+    .detach();
+}
+
+/// True for an error after which the Java client sends the same request again without a pause.
+fn is_retried_at_once(error: ErrorName) -> bool {
+    matches!(error, ErrorName::InvalidState | ErrorName::ObjectNotFound | ErrorName::NotEnoughMember)
 }
 
 fn send<'a, T: Value<'a>>(request: &Request, call: &Call, result: &T) {

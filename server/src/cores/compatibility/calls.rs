@@ -42,7 +42,7 @@ impl Core {
         };
         let (sequence, is_backup) = (message.sequence, header.is_backup_request);
         let call = Call { rpc, sequence, partition, detail: Detail::Nothing, is_backup };
-        let time_left_ms = header.timeout_ms.try_into().unwrap_or(0);
+        let time_left_ms = if header.version == 0 { 0 } else { header.timeout_ms.try_into().unwrap_or(0) };
         let mut request = session.begin(Form::Call(call), time_left_ms);
         let visit = Visit { partition, access, kind, hash_key_bytes: 0, bytes: body.len() as u64 };
         request.trace = Some(Trace::new(visit, now, &self.slow));
