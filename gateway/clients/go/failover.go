@@ -159,7 +159,7 @@ func (w *worker) measured(operation func(context.Context) error) bool {
 // plain is an error's text without the numbers and addresses that make each one different.
 func plain(err error) string {
 	text := err.Error()
-	if at := strings.Index(text, " [Gpid"); at > 0 {
+	if at := strings.Index(text, " [{Appid"); at > 0 {
 		text = text[:at]
 	}
 	return numbers.ReplaceAllString(text, "N")

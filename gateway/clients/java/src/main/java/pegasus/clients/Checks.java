@@ -53,6 +53,11 @@ class Checks {
     if (data == null) {
       return "nothing";
     }
-    return data.length > 60 ? data.length + " bytes" : new String(data, java.nio.charset.StandardCharsets.ISO_8859_1);
+    return data.length > 60 ? data.length + " bytes" : whole(data);
+  }
+
+  /** All bytes as characters, so that different bytes stay different. */
+  static String whole(byte[] data) {
+    return new String(data, java.nio.charset.StandardCharsets.ISO_8859_1);
   }
 }

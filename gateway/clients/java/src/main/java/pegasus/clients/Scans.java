@@ -68,11 +68,11 @@ final class Scans {
   }
 
   private static List<String> keys(List<Struct> rows) {
-    return rows.stream().map(row -> Checks.text(row.blob("key"))).toList();
+    return rows.stream().map(row -> Checks.whole(row.blob("key"))).toList();
   }
 
   private List<String> stored(byte[] hash, List<String> sorts) {
-    return sorts.stream().map(sort -> Checks.text(Client.stored(hash, bytes(sort)))).toList();
+    return sorts.stream().map(sort -> Checks.whole(Client.stored(hash, bytes(sort)))).toList();
   }
 
   private void fill(byte[] hash, int count) throws Exception {
@@ -94,7 +94,7 @@ final class Scans {
       checks.equal("rows, batch " + batch, keys(rows), want);
       checks.that("requests, batch " + batch, requests[0] >= ROWS / Math.min(batch, 1000), requests[0]);
       long wrong = rows.stream().filter(row -> !Checks.text(row.blob("value"))
-          .equals("value of " + Checks.text(row.blob("key")).substring(2 + hash.length))).count();
+          .equals("value of " + Checks.whole(row.blob("key")).substring(2 + hash.length))).count();
       checks.equal("wrong values", wrong, 0L);
     }
     Struct range = whole(hash, 100).with("start_key", Client.stored(hash, bytes(number(100))))
