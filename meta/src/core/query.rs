@@ -29,7 +29,7 @@ pub fn assignments(state: &State, node: NodeId, heard: &Heard, tasks: &Tasks) ->
         .collect();
     let numbers: BTreeSet<TableId> = partitions.iter().map(|entry| entry.partition.table).collect();
     let tables = numbers.iter().filter_map(|number| Some(state.tables().get(number)?.description())).collect();
-    let nodes = state.nodes().keys().filter_map(|&id| node_info(state, id, heard)).collect();
+    let nodes = nodes(state, heard);
     Assignments {
         revision: watch_number(state, tasks),
         tables,
@@ -45,7 +45,7 @@ pub fn table_list(state: &State) -> TableList {
     TableList { tables: state.tables().values().map(Table::description).collect() }
 }
 
-/// A table's route: its configurations and the nodes named in them that have an address.
+/// A table's route: its configurations and the nodes named in them that have an address, in the order of their ids.
 pub fn table_reply(state: &State, table: &Table, heard: &Heard) -> TableReply {
     let members: BTreeSet<NodeId> = table.partitions.iter().flat_map(Configuration::members).collect();
     TableReply {
@@ -68,6 +68,11 @@ pub fn cluster_reply(state: &State, meta_addresses: Vec<SocketAddr>, heard: &Hea
         nodes: node_summaries(state, heard),
         tables: available.map(|table| table_summary(state, table, heard)).collect(),
     })
+}
+
+/// All nodes that have an address, in the order of their ids.
+pub fn nodes(state: &State, heard: &Heard) -> Vec<NodeInfo> {
+    state.nodes().keys().filter_map(|&id| node_info(state, id, heard)).collect()
 }
 
 fn node_info(state: &State, node: NodeId, heard: &Heard) -> Option<NodeInfo> {

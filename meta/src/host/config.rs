@@ -27,6 +27,27 @@ pub struct Config {
     pub tls: TlsConfig,
     /// How partitions are healed.
     pub guardian: GuardianConfig,
+    /// Whether Pegasus's own clients are served.
+    pub compatibility: CompatibilityConfig,
+}
+
+/// The port for Pegasus's own clients: TCP, at the address and number of `listen`. Their protocol knows neither
+/// encryption nor certificates, so whoever reaches the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompatibilityConfig {
+    /// Whether there is such a port.
+    pub enabled: bool,
+    /// Whether it also makes, drops, recalls, renames, lists and sets up tables, and tells of the cluster.
+    pub administration: bool,
+    /// Connections at once; more are closed as soon as they come.
+    pub connections_max: u32,
+}
+
+impl Default for CompatibilityConfig {
+    fn default() -> CompatibilityConfig {
+        CompatibilityConfig { enabled: false, administration: false, connections_max: DEFAULT_CONNECTIONS_MAX }
+    }
 }
 
 /// How partitions with too few members get new ones.
@@ -77,6 +98,7 @@ impl Default for Config {
             dropped_table_hold_seconds: DEFAULT_HOLD_SECONDS,
             tls: TlsConfig::default(),
             guardian: GuardianConfig::default(),
+            compatibility: CompatibilityConfig::default(),
         }
     }
 }
@@ -158,6 +180,10 @@ impl Config {
             let rule = format!("is 1 to {LEARNERS_PER_NODE_MAX}, got {}", self.guardian.learners_per_node);
             return Err(ConfigError::Invalid { key: "guardian.learners_per_node", rule });
         }
+        if !(1..=CONNECTIONS_MAX).contains(&self.compatibility.connections_max) {
+            let rule = format!("is 1 to {CONNECTIONS_MAX}, got {}", self.compatibility.connections_max);
+            return Err(ConfigError::Invalid { key: "compatibility.connections_max", rule });
+        }
         Ok(())
     }
 
@@ -173,6 +199,10 @@ const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ip
 const DEFAULT_HOLD_SECONDS: u64 = 7 * 24 * 3600;
 /// A week: beyond it nobody means to come back.
 const RETURN_TIME_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+/// More than the applications of a large cluster hold.
+const DEFAULT_CONNECTIONS_MAX: u32 = 20_000;
+/// Each takes a file descriptor and a few kilobytes.
+const CONNECTIONS_MAX: u32 = 1_000_000;
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 #[cfg(test)]
@@ -196,12 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn pegasus_clients_are_not_served_unless_asked_for() {
+        let CompatibilityConfig { enabled, administration, connections_max } = Config::default().compatibility;
+        assert_eq!((enabled, administration, connections_max), (false, false, 20_000));
+        let asked = parse("[compatibility]\nenabled = true\n").unwrap().compatibility;
+        assert_eq!(asked, CompatibilityConfig { enabled: true, administration, connections_max });
+        let config = Config { compatibility: asked, ..Config::default() };
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
     fn unknown_keys_and_bad_values_are_named() {
         for (text, expected) in [
             ("listne = \"127.0.0.1:1\"", "listne"),
             ("[tls]\ncert = \"x\"", "cert"),
             ("[guardian]\nlearners = 1", "learners"),
             ("[guardian]\nreturn_time_ms = -1", "return_time_ms"),
+            ("[compatibility]\nenable = true", "enable"),
+            ("[compatibility]\nenabled = 1", "enabled"),
             ("listen = \"localhost\"", "listen"),
             ("listen", "config.toml"),
         ] {
@@ -233,6 +275,11 @@ mod tests {
         let error = hold.validate().unwrap_err().to_string();
         assert!(error.contains("dropped_table_hold_seconds is at most 315360000, got 315360001"), "{error}");
         Config { dropped_table_hold_seconds: 0, ..Config::default() }.validate().unwrap();
+        for connections_max in [0, 1_000_001] {
+            let compatibility = CompatibilityConfig { connections_max, ..CompatibilityConfig::default() };
+            let error = Config { compatibility, ..Config::default() }.validate().unwrap_err().to_string();
+            assert!(error.contains("compatibility.connections_max is 1 to 1000000, got"), "{error}");
+        }
         let listen = Config { listen: "224.0.0.1:1".parse().unwrap(), ..Config::default() };
         assert!(listen.validate().unwrap_err().to_string().contains("listen must not be"));
     }

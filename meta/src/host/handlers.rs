@@ -53,6 +53,15 @@ pub struct Caller {
     pub peer: SocketAddr,
 }
 
+/// Who asks, as the log names them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    /// Where the request comes from.
+    pub(super) peer: SocketAddr,
+    /// The role in the certificate, or what stands in its place.
+    pub(super) role: &'static str,
+}
+
 /// Why a request gets an error for an answer.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -81,9 +90,7 @@ impl Service {
     }
 
     async fn dispatch(&self, caller: Caller, frame: &Frame) -> Answer {
-        if *self.stopping.borrow() {
-            return Err(Failure::new(Status::ShuttingDown, "the meta server is stopping"));
-        }
+        self.check_running()?;
         match frame.header.kind {
             MessageKind::REGISTER_NODE => self.register_node(caller, frame).await,
             MessageKind::WATCH_ASSIGNMENTS => self.watch_assignments(caller, frame).await,
@@ -193,9 +200,13 @@ impl Service {
 
     async fn query_cluster(&self, frame: &Frame) -> Answer {
         frame.decode::<control::QueryCluster>()?;
+        Ok(reply(frame, Status::Ok, &self.confirmed_cluster().await?))
+    }
+
+    /// The cluster as the leader sees it.
+    pub(super) async fn confirmed_cluster(&self) -> Result<control::ClusterReply, Failure> {
         self.group.confirm_lead().await?;
-        let answer = self.cluster().ok_or_else(|| Failure::from(Refusal::NotFounded))?;
-        Ok(reply(frame, Status::Ok, &answer))
+        self.cluster().ok_or_else(|| Refusal::NotFounded.into())
     }
 
     /// The cluster as this server sees it now.
@@ -229,6 +240,14 @@ impl Service {
         })
     }
 
+    /// Refuses whatever comes once the process is stopping.
+    pub(super) fn check_running(&self) -> Result<(), Failure> {
+        if *self.stopping.borrow() {
+            return Err(Failure::new(Status::ShuttingDown, "the meta server is stopping"));
+        }
+        Ok(())
+    }
+
     /// Carries out a command; a refusal becomes the answer.
     pub(super) async fn propose(&self, command: Command) -> Result<Outcome, Failure> {
         match self.group.propose(command).await? {
@@ -244,6 +263,10 @@ impl Service {
 }
 
 impl Caller {
+    pub(super) fn asker(&self) -> Asker {
+        Asker { peer: self.peer, role: self.role.name() }
+    }
+
     fn must_be_replica(&self, frame: &Frame) -> Result<(), Failure> {
         if self.role == Role::Replica {
             return Ok(());
@@ -259,6 +282,16 @@ impl Caller {
 impl Failure {
     pub(super) fn new(status: Status, message: impl Into<String>) -> Failure {
         Failure { status, reply: ErrorReply::new(message) }
+    }
+
+    /// Which kind of error.
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Where to go instead, if that is known.
+    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
+        self.reply.endpoint
     }
 
     /// The explanation.

@@ -6,10 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use pegasus_wire::{MessageKind, Status};
 
+use super::compatibility;
+
 /// Answers given, by kind of request and status. Bounded: kinds that this release does not know share one entry.
 #[derive(Debug, Default)]
 pub struct Metrics {
     answers: Mutex<BTreeMap<(MessageKind, Status), u64>>,
+    /// What the port for Pegasus's own clients counts.
+    pub(super) compatibility: compatibility::Metrics,
 }
 
 /// What is read from elsewhere at the moment of asking.
@@ -83,6 +87,7 @@ impl Metrics {
             let kind = if kind.0 == 0 { "unknown".to_owned() } else { kind.to_string() };
             writeln!(out, "pegasus_meta_answers_total{{kind=\"{kind}\",status=\"{status:?}\"}} {count}").ok();
         }
+        self.compatibility.render(&mut out);
         out
     }
 }

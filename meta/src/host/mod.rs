@@ -1,6 +1,7 @@
 //! The host of the core: everything that does IO.
 //!
 //! ```text
+//! TCP -> compatibility -----\
 //! QUIC streams -> service -> handlers -> group (Raft) -> log_store -> store (redb)
 //!                               |           \-> state_machine -> core::apply
 //!                               |-> liveness -> planner -> core::guardian
@@ -16,6 +17,7 @@
 
 pub mod admin;
 pub mod clock;
+mod compatibility;
 pub mod config;
 pub mod group;
 pub mod handlers;

@@ -1,7 +1,7 @@
 //! Puts a meta server together, and takes it apart in order.
 //!
 //! ```text
-//! start:  certificates -> data directory and Raft -> administration port -> QUIC port -> ready
+//! start:  certificates -> data directory and Raft -> administration port -> QUIC port, compatibility port -> ready
 //! stop:   refuse new requests, answer pending watches -> requests in flight end -> ports close -> Raft stops
 //! ```
 
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::admin;
 use super::clock::Clock;
+use super::compatibility;
 use super::config::{Config, ConfigError};
 use super::group::{Group, StartError};
 use super::handlers::Service;
@@ -32,6 +33,7 @@ pub struct Server {
     service: Service,
     endpoint: Endpoint,
     admin_address: SocketAddr,
+    compatibility_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -67,6 +69,14 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The port for Pegasus's own clients.
+    #[error("the compatibility port, TCP {address}: {source}")]
+    Compatibility {
+        /// The address of the QUIC port.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Raft stopped; nothing can be changed durably any more.
     #[error("the meta service failed and stops: {0}")]
     Failed(String),
@@ -89,7 +99,7 @@ impl Server {
         let name = ClusterId(rand::random());
         let group = Group::start(&config.data_directory, config.listen, name).await?;
         let opened = open_ports(config, identity, &group).await;
-        let (endpoint, listener, admin_address) = match opened {
+        let Ports { endpoint, admin, admin_address, compatibility } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 group.shutdown().await;
@@ -110,11 +120,16 @@ impl Server {
             stopping,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(admin::serve(service.clone(), listener));
+        tasks.spawn(admin::serve(service.clone(), admin));
         tasks.spawn(service.planner.clone().run(service.group.clone(), service.stopping.clone()));
         tasks.spawn(purger::run(service.group.clone(), service.clock.clone(), service.stopping.clone()));
         tasks.spawn(service::serve(service.clone(), endpoint.clone()));
-        Ok(Server { service, endpoint, admin_address, stop, tasks })
+        let mut compatibility_address = None;
+        if let Some(listener) = compatibility {
+            compatibility_address = Some(endpoint.local_address());
+            tasks.spawn(compatibility::serve(service.clone(), config.compatibility, listener));
+        }
+        Ok(Server { service, endpoint, admin_address, compatibility_address, stop, tasks })
     }
 
     /// Where nodes and clients reach it.
@@ -125,6 +140,11 @@ impl Server {
     /// Where health, metrics and status are served.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Where Pegasus's own clients are served, if they are.
+    pub fn compatibility_address(&self) -> Option<SocketAddr> {
+        self.compatibility_address
     }
 
     /// The service, for those in the same process.
@@ -157,18 +177,40 @@ impl Server {
     }
 }
 
-async fn open_ports(
-    config: &Config,
-    identity: Identity,
-    group: &Group,
-) -> Result<(Endpoint, TcpListener, SocketAddr), ServerError> {
+/// What a server listens on.
+struct Ports {
+    endpoint: Endpoint,
+    admin: TcpListener,
+    admin_address: SocketAddr,
+    /// The TCP port with the number of the endpoint's.
+    compatibility: Option<TcpListener>,
+}
+
+async fn open_ports(config: &Config, identity: Identity, group: &Group) -> Result<Ports, ServerError> {
     let unusable = |source| ServerError::Admin { address: config.admin_listen, source };
-    let listener = TcpListener::bind(config.admin_listen).await.map_err(unusable)?;
-    let admin_address = listener.local_addr().map_err(unusable)?;
+    let admin = TcpListener::bind(config.admin_listen).await.map_err(unusable)?;
+    let admin_address = admin.local_addr().map_err(unusable)?;
     let options = EndpointOptions { cluster: group.read(|state| state.cluster()), accepts: &[Alpn::Meta] };
-    let endpoint = Endpoint::bind(Runtime::tokio(), config.listen, identity, options)?;
-    Ok((endpoint, listener, admin_address))
+    let bind = || Endpoint::bind(Runtime::tokio(), config.listen, identity.clone(), options);
+    if !config.compatibility.enabled {
+        return Ok(Ports { endpoint: bind()?, admin, admin_address, compatibility: None });
+    }
+    compatibility::raise_file_limit(config.compatibility.connections_max);
+    // A number that the system chose for UDP may be taken for TCP. Then another one is asked for.
+    let mut choices = if config.listen.port() == 0 { PORT_CHOICES } else { 1 };
+    loop {
+        let endpoint = bind()?;
+        let address = endpoint.local_address();
+        choices -= 1;
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(Ports { endpoint, admin, admin_address, compatibility: Some(listener) }),
+            Err(source) if choices == 0 => return Err(ServerError::Compatibility { address, source }),
+            Err(_) => endpoint.close().await,
+        }
+    }
 }
 
 /// How long requests in flight may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Port numbers tried at most, if the system chooses them.
+const PORT_CHOICES: u32 = 16;

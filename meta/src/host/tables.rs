@@ -1,9 +1,10 @@
-//! What operators and clients ask about tables: their life, their settings, their routes.
+//! What operators and clients ask about tables: their life, their settings, their routes. Each question is a function
+//! of its own, which both protocols use; the handlers of our own protocol are around them.
 
-use pegasus_wire::messages::control::{self, TableReply};
+use pegasus_wire::messages::control::{self, TableList, TableReply};
 use pegasus_wire::{Frame, FrameBuilder, FrameHeader, Status, TableId};
 
-use super::handlers::{Answer, Caller, Failure, Service, reply, unexpected};
+use super::handlers::{Answer, Asker, Caller, Failure, Service, reply, unexpected};
 use crate::core::{Command, CreateTable, DropTable, Outcome, PurgeTable, Refusal, State, query};
 
 impl Service {
@@ -11,14 +12,18 @@ impl Service {
     pub(super) async fn create_table(&self, frame: &Frame) -> Answer {
         let message: control::CreateTable = frame.decode()?;
         let live = self.group.read(|state| self.planner.heard(state).alive());
-        let command = CreateTable::from_request(message, live);
+        let made = self.make_table(CreateTable::from_request(message, live)).await?;
+        Ok(reply(frame, Status::Ok, &made))
+    }
+
+    pub(super) async fn make_table(&self, command: CreateTable) -> Result<TableReply, Failure> {
         match self.propose(Command::CreateTable(command)).await? {
             Outcome::TableReady { table, created } => {
                 let answer = self.table_reply(table)?;
                 if created {
                     tracing::info!(table = %answer.table.name, number = %table, "table created");
                 }
-                Ok(reply(frame, Status::Ok, &answer))
+                Ok(answer)
             }
             other => Err(unexpected(&other)),
         }
@@ -27,8 +32,12 @@ impl Service {
     /// All tables, those included that were dropped and are still held.
     pub(super) async fn list_tables(&self, frame: &Frame) -> Answer {
         frame.decode::<control::ListTables>()?;
+        Ok(reply(frame, Status::Ok, &self.all_tables().await?))
+    }
+
+    pub(super) async fn all_tables(&self) -> Result<TableList, Failure> {
         self.group.confirm_lead().await?;
-        Ok(reply(frame, Status::Ok, &self.group.read(query::table_list)))
+        Ok(self.group.read(query::table_list))
     }
 
     /// The route of a table that serves.
@@ -45,6 +54,18 @@ impl Service {
     /// Drops a table. The answer shows it as it was; it has no body if there was nothing to drop.
     pub(super) async fn drop_table(&self, caller: Caller, frame: &Frame) -> Answer {
         let message: control::DropTable = frame.decode()?;
+        Ok(match self.take_from_service(caller.asker(), message).await? {
+            Some(answer) => reply(frame, Status::Ok, &answer),
+            None => reply_empty(frame),
+        })
+    }
+
+    /// `None` if there was nothing to drop.
+    pub(super) async fn take_from_service(
+        &self,
+        asker: Asker,
+        message: control::DropTable,
+    ) -> Result<Option<TableReply>, Failure> {
         let name = message.name.clone();
         // With no holding time at all it may be purged before its description is asked for.
         let before = self.group.read(|state| Some(self.describe(state, state.table_named(&name)?.properties.table)));
@@ -52,12 +73,11 @@ impl Service {
         let hold_seconds = command.hold_seconds;
         match self.propose(Command::DropTable(command)).await? {
             Outcome::TableChanged { table, .. } => {
-                let Caller { role, peer, .. } = caller;
+                let Asker { peer, role } = asker;
                 tracing::warn!(%peer, %role, %name, number = %table, hold_seconds, "table dropped");
-                let answer = self.table_reply(table).or_else(|failure| before.flatten().ok_or(failure))?;
-                Ok(reply(frame, Status::Ok, &answer))
+                self.table_reply(table).or_else(|failure| before.flatten().ok_or(failure)).map(Some)
             }
-            Outcome::NothingToDrop => Ok(reply_empty(frame)),
+            Outcome::NothingToDrop => Ok(None),
             other => Err(unexpected(&other)),
         }
     }
@@ -65,19 +85,23 @@ impl Service {
     /// Takes a dropped table back.
     pub(super) async fn recall_table(&self, caller: Caller, frame: &Frame) -> Answer {
         let message: control::RecallTable = frame.decode()?;
-        self.change_table(caller, frame, "recalled", Command::RecallTable(message.into())).await
+        let recalled = self.change_table(caller.asker(), "recalled", Command::RecallTable(message.into())).await?;
+        Ok(reply(frame, Status::Ok, &recalled))
     }
 
     /// Gives a table another name.
     pub(super) async fn rename_table(&self, caller: Caller, frame: &Frame) -> Answer {
         let message: control::RenameTable = frame.decode()?;
-        self.change_table(caller, frame, "renamed", Command::RenameTable(message.into())).await
+        let renamed = self.change_table(caller.asker(), "renamed", Command::RenameTable(message.into())).await?;
+        Ok(reply(frame, Status::Ok, &renamed))
     }
 
     /// Changes a table's environment.
     pub(super) async fn change_environment(&self, caller: Caller, frame: &Frame) -> Answer {
         let message: control::ChangeEnvironment = frame.decode()?;
-        self.change_table(caller, frame, "environment changed", Command::ChangeEnvironment(message.into())).await
+        let command = Command::ChangeEnvironment(message.into());
+        let changed = self.change_table(caller.asker(), "environment changed", command).await?;
+        Ok(reply(frame, Status::Ok, &changed))
     }
 
     /// Deletes a dropped table at once.
@@ -86,7 +110,7 @@ impl Service {
         match self.propose(Command::PurgeTable(PurgeTable::from(message))).await? {
             Outcome::TablePurged { table, changed } => {
                 if changed {
-                    let Caller { role, peer, .. } = caller;
+                    let Asker { peer, role } = caller.asker();
                     tracing::warn!(%peer, %role, number = %table, "table purged: an operator did not wait");
                 }
                 Ok(reply_empty(frame))
@@ -95,16 +119,17 @@ impl Service {
         }
     }
 
-    async fn change_table(&self, caller: Caller, frame: &Frame, what: &str, command: Command) -> Answer {
+    /// Carries out a command that changes a table; `what` it does is for the log.
+    pub(super) async fn change_table(&self, asker: Asker, what: &str, command: Command) -> Result<TableReply, Failure> {
         match self.propose(command).await? {
             Outcome::TableChanged { table, changed } => {
                 let answer = self.table_reply(table)?;
                 if changed {
-                    let (Caller { role, peer, .. }, environment) = (caller, &answer.environment);
+                    let (Asker { peer, role }, environment) = (asker, &answer.environment);
                     let (name, number) = (&answer.table.name, answer.table.table);
                     tracing::info!(%peer, %role, %name, %number, ?environment, "table {what}");
                 }
-                Ok(reply(frame, Status::Ok, &answer))
+                Ok(answer)
             }
             other => Err(unexpected(&other)),
         }

@@ -234,6 +234,7 @@ impl Plan {
                 data_directory,
                 log_level: common.2,
                 tls,
+                compatibility: MetaCompatibility { enabled: true, administration: true },
             }),
             Kind::Replica => toml::to_string(&ReplicaConfig {
                 name: &member.name,
@@ -247,6 +248,7 @@ impl Plan {
                 log_level: common.2,
                 tls,
                 log: LogConfig { segment_bytes: LOG_SEGMENT_BYTES, budget_bytes: LOG_BUDGET_BYTES },
+                compatibility: Compatibility { enabled: true },
             }),
         };
         text.map_err(|error| format!("a path cannot be written as TOML: {error}"))
@@ -274,6 +276,18 @@ struct LogConfig {
     budget_bytes: u64,
 }
 
+/// Everything is on loopback, so Pegasus's own clients are served, and may make tables.
+#[derive(Serialize)]
+struct MetaCompatibility {
+    enabled: bool,
+    administration: bool,
+}
+
+#[derive(Serialize)]
+struct Compatibility {
+    enabled: bool,
+}
+
 #[derive(Serialize)]
 struct MetaConfig {
     listen: SocketAddr,
@@ -281,6 +295,7 @@ struct MetaConfig {
     data_directory: PathBuf,
     log_level: &'static str,
     tls: TlsConfig,
+    compatibility: MetaCompatibility,
 }
 
 #[derive(Serialize)]
@@ -295,6 +310,7 @@ struct ReplicaConfig<'a> {
     log_level: &'static str,
     tls: TlsConfig,
     log: LogConfig,
+    compatibility: Compatibility,
 }
 
 #[cfg(test)]
@@ -362,13 +378,15 @@ mod tests {
         let read = |member: &Member| plan.config_text(member).expect("text").parse::<toml::Table>().expect("TOML");
         let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
         let meta = read(&members[0]);
-        assert_eq!(keys(&meta), ["admin_listen", "data_directory", "listen", "log_level", "tls"]);
+        assert_eq!(keys(&meta), ["admin_listen", "compatibility", "data_directory", "listen", "log_level", "tls"]);
+        assert_eq!(keys(meta["compatibility"].as_table().expect("a table")), ["administration", "enabled"]);
         assert_eq!(meta["listen"].as_str(), Some("127.0.0.1:34601"));
         let replica = read(&members[2]);
         assert_eq!(
             keys(&replica),
             [
                 "admin_listen",
+                "compatibility",
                 "cores",
                 "data_directory",
                 "listen",
@@ -385,6 +403,7 @@ mod tests {
         assert_eq!(replica["data_directory"].as_str(), Some("/srv/onebox/replica2/data"));
         assert_eq!(replica["meta_servers"].as_array().map(Vec::len), Some(1));
         assert_eq!(replica["tls"]["certificate"].as_str(), Some("/srv/onebox/tls/replica.crt"));
+        assert_eq!(replica["compatibility"]["enabled"].as_bool(), Some(true));
         assert_eq!(replica["log"]["budget_bytes"].as_integer(), Some(256 << 20));
     }
 
