@@ -103,8 +103,17 @@ impl Session {
 
     /// Waits until it may.
     pub(crate) async fn may_read(&self) {
+        self.wait_until(Session::has_room).await;
+    }
+
+    /// Waits until nothing is unanswered.
+    pub(crate) async fn answered(&self) {
+        self.wait_until(|session| session.unanswered.get() == 0).await;
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&Session) -> bool) {
         poll_fn(|context| {
-            if self.has_room() {
+            if holds(self) {
                 return Poll::Ready(());
             }
             *self.reader.borrow_mut() = Some(context.waker().clone());
@@ -217,9 +226,8 @@ impl Drop for Request {
     fn drop(&mut self) {
         let unanswered = self.session.unanswered.get();
         self.session.unanswered.set(unanswered - 1);
-        if unanswered == self.session.unanswered_max
-            && let Some(reader) = self.session.reader.borrow_mut().take()
-        {
+        let is_awaited = unanswered == self.session.unanswered_max || unanswered == 1;
+        if is_awaited && let Some(reader) = self.session.reader.borrow_mut().take() {
             reader.wake();
         }
     }

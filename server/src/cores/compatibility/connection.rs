@@ -38,7 +38,11 @@ pub(super) async fn serve(core: Core, stream: TcpStream, server: Rc<str>) {
     let session = Session::new(Outlet::Socket(outbox.clone()), UNANSWERED_MAX);
     let mut connection = Connection { core: core.clone(), session, kept: Vec::new(), needed: 0 };
     match connection.run(&stream, &outbox).await {
-        Ok(()) => outbox.finish(),
+        Ok(()) => {
+            // The client has said all, and may still listen.
+            connection.session.answered().await;
+            outbox.finish();
+        }
         Err(error) => {
             core.tell_of_hostile(client, &error);
             outbox.close();

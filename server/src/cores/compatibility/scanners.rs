@@ -123,7 +123,11 @@ impl Core {
     pub(super) fn continue_scan(&self, request: Request, partition: PartitionId, id: i64, now: Moment) {
         match self.scanners.take_out(id, partition) {
             Some(scan) => self.read_slice(request, partition, scan, now),
-            None => request.refuse(Refusal::plain(Status::NotFound)),
+            // Only who leads the partition can say that there is no such scan.
+            None => match self.with_readable(partition, now, |_, _| Ok(())) {
+                Ok(()) => request.refuse(Refusal::plain(Status::NotFound)),
+                Err(refusal) => request.refuse(refusal),
+            },
         }
     }
 
