@@ -17,7 +17,7 @@ use common::hex::{dump, parse, parse_dump};
 use common::methods::{read_argument, read_result};
 use pegasus_gateway::answer::{Answer, append_error, append_result, length};
 use pegasus_gateway::frame::{Message, Progress, RequestHeader, append_request, find};
-use pegasus_gateway::messages::admin::{AppEnvOperation, AppStatus, NodeStatus};
+use pegasus_gateway::messages::admin::{AppEnvOperation, AppStatus, MatchType, NodeStatus};
 use pegasus_gateway::messages::meta::QueryCfgRequest;
 use pegasus_gateway::messages::read::{FilterType, ReadResponse, SCAN_COMPLETE, SCAN_UNKNOWN};
 use pegasus_gateway::messages::write::{CheckType, MutateOperation};
@@ -156,8 +156,13 @@ fn special_types_are_raw() {
     ] {
         assert_eq!(bytes, parse(expected), "{expected}");
     }
-    let group = parse("00000000000a0002");
-    assert_eq!(RpcAddress::read(&mut Reader::new(&group)), Ok(RpcAddress(None)), "a group is no address");
+    for other in ["00000000000a0002", "7f00000187f10000", "7f00000187f10003"] {
+        let read = RpcAddress::read(&mut Reader::new(&parse(other))).unwrap();
+        assert_eq!(read, RpcAddress(None), "only type 1 is an address, 2 is a group: {other}");
+    }
+    for (byte, value) in [(0, false), (1, true), (2, true), (255, true)] {
+        assert_eq!(bool::read(&mut Reader::new(&[byte])), Ok(value), "as Apache's library reads {byte}");
+    }
     let bytes = bytes_of(&host);
     assert_eq!(HostPort::read(&mut Reader::new(&bytes)), Ok(host));
     assert_eq!(Gpid::read(&mut Reader::new(&bytes_of(&nowhere))), Ok(nowhere));
@@ -194,6 +199,9 @@ fn numbers_that_travel_are_those_of_the_facts() {
     assert_eq!([NodeStatus::INVALID, NodeStatus::ALIVE, NodeStatus::UNALIVE].map(|state| state.0), [0, 1, 2]);
     let operations = [AppEnvOperation::SET, AppEnvOperation::DELETE, AppEnvOperation::CLEAR];
     assert_eq!(operations.map(|operation| operation.0), [1, 2, 3]);
+    let matches = [MatchType::INVALID, MatchType::ALL, MatchType::EXACT, MatchType::ANYWHERE, MatchType::PREFIX];
+    assert_eq!(matches.map(|one| one.0), [0, 1, 2, 3, 4]);
+    assert_eq!([MatchType::POSTFIX, MatchType::REGEX].map(|one| one.0), [5, 6]);
     let codes = [
         StorageCode::Ok,
         StorageCode::NotFound,

@@ -25,6 +25,24 @@ thrift_enum! {
         2 => UNALIVE,
     }
 
+    /// How a name has to match a pattern.
+    pub enum MatchType {
+        /// None.
+        0 => INVALID,
+        /// Every name matches.
+        1 => ALL,
+        /// It is the pattern.
+        2 => EXACT,
+        /// The pattern is somewhere in it.
+        3 => ANYWHERE,
+        /// It begins with the pattern.
+        4 => PREFIX,
+        /// It ends with the pattern.
+        5 => POSTFIX,
+        /// The pattern is a regular expression.
+        6 => REGEX,
+    }
+
     /// What to do with a table's environment.
     pub enum AppEnvOperation {
         /// Sets keys.
@@ -131,8 +149,8 @@ thrift_struct! {
         1 => status: AppStatus,
         /// Whose names match this, if the newest clients ask so.
         2 (optional) => app_name_pattern: &'a str,
-        /// How they have to match, as a filter type.
-        3 (optional) => match_type: i32,
+        /// How they have to match.
+        3 (optional) => match_type: MatchType,
     }
 
     /// Answer to [`ListAppsRequest`].
@@ -141,6 +159,8 @@ thrift_struct! {
         1 => err: ErrorCode<'a>,
         /// The tables.
         2 => infos: Vec<AppInfo<'a>>,
+        /// For people.
+        3 (optional) => hint_message: &'a str,
     }
 
     /// A table.

@@ -293,7 +293,7 @@ fn table_requests(frames: &mut Vec<Fixed>) {
     request(frames, "rename_app_request", Rpc::RenameApp, &rename);
     let list = ListAppsRequest { status: AppStatus::AVAILABLE, app_name_pattern: None, match_type: None };
     request(frames, "list_apps_request", Rpc::ListApps, &list);
-    let list = ListAppsRequest { app_name_pattern: Some("te"), match_type: Some(2), ..list };
+    let list = ListAppsRequest { app_name_pattern: Some("te"), match_type: Some(MatchType::EXACT), ..list };
     request(frames, "list_apps_request_newest", Rpc::ListApps, &list);
     request(frames, "list_nodes_request", Rpc::ListNodes, &ListNodesRequest { status: NodeStatus::ALIVE });
     request(frames, "cluster_info_request", Rpc::ClusterInfo, &ClusterInfoRequest {});
@@ -347,7 +347,8 @@ fn table_answers(frames: &mut Vec<Fixed>) {
     };
     answer(frames, "recall_app_answer", Rpc::RecallApp, &RecallAppResponse { err, info: available.clone() });
     answer(frames, "rename_app_answer", Rpc::RenameApp, &HintResponse { err, hint_message: "renamed" });
-    answer(frames, "list_apps_answer", Rpc::ListApps, &ListAppsResponse { err, infos: vec![available, dropped] });
+    let list = ListAppsResponse { err, infos: vec![available, dropped], hint_message: None };
+    answer(frames, "list_apps_answer", Rpc::ListApps, &list);
     let infos = vec![
         NodeState { status: NodeStatus::ALIVE, address: address(SERVER) },
         NodeState { status: NodeStatus::UNALIVE, address: RpcAddress(None) },

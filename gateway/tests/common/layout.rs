@@ -105,6 +105,7 @@ encode! {
     AppStatus, 8, |value, out| value.0.encode(out);
     NodeStatus, 8, |value, out| value.0.encode(out);
     AppEnvOperation, 8, |value, out| value.0.encode(out);
+    MatchType, 8, |value, out| value.0.encode(out);
 }
 
 impl<T: Encode> Encode for Vec<T> {
@@ -355,7 +356,7 @@ layouts! {
     RecallAppResponse<'static> { 1 err, 2 info, }
     RenameAppRequest<'static> { 1 old_app_name, 2 new_app_name, }
     ListAppsRequest<'static> { 1 status, 2 app_name_pattern, 3 match_type, }
-    ListAppsResponse<'static> { 1 err, 2 infos, }
+    ListAppsResponse<'static> { 1 err, 2 infos, 3 hint_message, }
     AppInfo<'static> {
         1 status, 2 app_type, 3 app_name, 4 app_id, 5 partition_count, 6 envs, 7 is_stateful, 8 max_replica_count,
         9 expire_second, 10 create_second, 11 drop_second, 12 duplicating, 13 init_partition_count,

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::LazyLock;
 
-use pegasus_gateway::messages::admin::{AppEnvOperation, AppStatus, NodeStatus};
+use pegasus_gateway::messages::admin::{AppEnvOperation, AppStatus, MatchType, NodeStatus};
 use pegasus_gateway::messages::read::FilterType;
 use pegasus_gateway::messages::write::{CheckType, MutateOperation};
 use pegasus_gateway::thrift::{Blob, ErrorCode, Gpid, HostPort, Map, RpcAddress};
@@ -198,4 +198,4 @@ macro_rules! numbers {
     )*};
 }
 
-numbers! { FilterType CheckType MutateOperation AppStatus NodeStatus AppEnvOperation }
+numbers! { FilterType CheckType MutateOperation AppStatus NodeStatus AppEnvOperation MatchType }
