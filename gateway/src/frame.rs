@@ -146,7 +146,8 @@ fn find_v0(received: &[u8], header: &[u8; V0_BYTES]) -> Result<Progress, FrameEr
     if received.len() < end {
         return Ok(Progress::Needs(end));
     }
-    let header = RequestHeader { version: 0, app_id, partition_index, timeout_ms, partition_hash, is_backup_request: false };
+    let header =
+        RequestHeader { version: 0, app_id, partition_index, timeout_ms, partition_hash, is_backup_request: false };
     Ok(Progress::Whole { header, body_at: V0_BYTES, end })
 }
 

@@ -23,8 +23,8 @@ pub enum Said {
 
 /// How a status is said to a client of rows. What the clients make of each name is in their sources:
 ///
-/// - `ERR_INVALID_STATE` and `ERR_OBJECT_NOT_FOUND` make Go, Java and Python ask the meta service again; Go and Java then
-///   send the request once more. So both are only said of requests that had no effect.
+/// - `ERR_INVALID_STATE` and `ERR_OBJECT_NOT_FOUND` make Go, Java and Python ask the meta service again; Go and Java
+///   then send the request once more. So both are only said of requests that had no effect.
 /// - No name tells a client that the outcome is unknown: after each of them, or after any storage code that is unusual,
 ///   one client or another sends the request again, `ERR_TIMEOUT` included (Java). So nothing is said, and the client's
 ///   own timeout tells its caller.
@@ -39,11 +39,9 @@ pub fn said(status: Status) -> Said {
         Status::Damaged => Storage(StorageCode::Corruption),
         Status::Busy => Framework(ErrorName::Busy),
         Status::NotEnoughMembers | Status::NotEnoughNodes => Framework(ErrorName::NotEnoughMember),
-        Status::StaleRoute
-        | Status::NoSuchPartition
-        | Status::NoSuchTable
-        | Status::NotDropped
-        | Status::NotLeader => Framework(ErrorName::ObjectNotFound),
+        Status::StaleRoute | Status::NoSuchPartition | Status::NoSuchTable | Status::NotDropped | Status::NotLeader => {
+            Framework(ErrorName::ObjectNotFound)
+        }
         Status::TooLarge => Framework(ErrorName::InvalidData),
         Status::Malformed => Framework(ErrorName::InvalidParameters),
         Status::NotPrimary

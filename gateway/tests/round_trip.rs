@@ -12,7 +12,7 @@ use pegasus_gateway::answer::{Answer, append_error, append_result, length};
 use pegasus_gateway::frame::{Message, Progress, RequestHeader, append_request, find};
 use pegasus_gateway::messages::read::{MultiGetRequest, ScanResponse};
 use pegasus_gateway::messages::write::CheckAndMutateRequest;
-use pegasus_gateway::thrift::Value;
+use pegasus_gateway::thrift::{ThriftError, Value};
 use pegasus_gateway::{ErrorName, Rpc};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -193,4 +193,18 @@ fn the_argument_is_found_among_other_fields() {
     assert_eq!(message.argument::<i64>(), Ok(9));
     assert_eq!(message.argument::<i64>(), Ok(9), "it can be read twice");
     assert_eq!(message.argument::<i32>(), Ok(7));
+    assert_eq!(message.argument::<bool>(), Err(ThriftError::NoArgument));
+}
+
+#[test]
+fn the_result_is_found_among_other_fields() {
+    let mut bytes = b"\0\0\0\0\0\0\0\x06ERR_OK\x80\x01\0\x02\0\0\0\x05x_ACK\0\0\0\x09".to_vec();
+    bytes.extend(b"\x08\0\x01\0\0\0\x07");
+    bytes.extend(b"\x0a\0\0\0\0\0\0\0\0\0\x08");
+    bytes.extend(b"\x08\0\0\0\0\0\x09\0");
+    let answer = Answer::parse(&bytes).unwrap();
+    assert_eq!((answer.error, answer.sequence), ("ERR_OK", 9));
+    assert_eq!(answer.result::<i32>(), Ok(9), "field 1 is an exception that a method may declare");
+    assert_eq!(answer.result::<i64>(), Ok(8));
+    assert_eq!(answer.result::<bool>(), Err(ThriftError::NoArgument));
 }

@@ -1,7 +1,7 @@
 //! Declares structures as their description reads: number, name, type. Reading and writing follow from that.
 
-/// Declares structures. `3 => name: Type` is a field that is always written; `3 (optional) => name: Type` is an `Option` that is
-/// written only if there is one. When read, fields may come in any order and any may be missing.
+/// Declares structures. `3 => name: Type` is a field that is always written; `3 (optional) => name: Type` is an
+/// `Option` that is written only if there is one. When read, fields may come in any order and any may be missing.
 macro_rules! thrift_struct {
     ($($(#[$doc:meta])* pub struct $name:ident $(<$lifetime:lifetime>)? {
         $($(#[$field_doc:meta])* $id:literal $(($optional:ident))? => $field:ident : $type:ty,)*
