@@ -349,6 +349,9 @@ fn table_answers(frames: &mut Vec<Fixed>) {
     answer(frames, "rename_app_answer", Rpc::RenameApp, &HintResponse { err, hint_message: "renamed" });
     let list = ListAppsResponse { err, infos: vec![available, dropped], hint_message: None };
     answer(frames, "list_apps_answer", Rpc::ListApps, &list);
+    let refused = ErrorCode(ErrorName::InvalidParameters.text());
+    let list = ListAppsResponse { err: refused, infos: vec![], hint_message: Some("no such way to match") };
+    answer(frames, "list_apps_answer_refused", Rpc::ListApps, &list);
     let infos = vec![
         NodeState { status: NodeStatus::ALIVE, address: address(SERVER) },
         NodeState { status: NodeStatus::UNALIVE, address: RpcAddress(None) },
