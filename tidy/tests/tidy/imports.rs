@@ -47,6 +47,16 @@ const TABLE: &[Rule] = &[
     },
     Rule { name: "pegasus-gateway", may_import: &["pegasus-wire"], never: &["rand"] },
     Rule {
+        name: "pegasus-stand-in",
+        may_import: &["pegasus-wire", "pegasus-gateway"],
+        never: &["axum", "glommio", "openraft", "quinn", "redb", "rocksdb"],
+    },
+    Rule {
+        name: "pegasus-driver",
+        may_import: &["pegasus-wire", "pegasus-gateway", "pegasus-stand-in"],
+        never: &["axum", "clap", "glommio", "openraft", "quinn", "redb", "rocksdb"],
+    },
+    Rule {
         name: "pegasus-engine",
         may_import: &["pegasus-wire"],
         never: &["axum", "openraft", "quinn", "quinn-udp", "redb", "rustls", "tokio"],
@@ -73,7 +83,7 @@ const TABLE: &[Rule] = &[
     },
     Rule {
         name: "pegasus-shell",
-        may_import: &["pegasus-wire", "pegasus-client"],
+        may_import: &["pegasus-wire", "pegasus-client", "pegasus-driver", "pegasus-stand-in"],
         never: &["axum", "glommio", "openraft", "quinn", "redb", "rocksdb"],
     },
     Rule {
@@ -83,7 +93,8 @@ const TABLE: &[Rule] = &[
             "pegasus-client",
             "pegasus-rpc",
             "pegasus-engine",
-            "pegasus-gateway",
+            "pegasus-driver",
+            "pegasus-stand-in",
             "pegasus-history",
         ],
         never: &["axum", "openraft", "redb"],
@@ -217,6 +228,19 @@ fn no_product_can_have_a_bug_planted() {
         }
     }
     report("the feature planted-bugs is for [dev-dependencies] only:", &breaches);
+}
+
+#[test]
+fn no_product_has_the_stand_in() {
+    let mut breaches = Vec::new();
+    for package in packages() {
+        for dependency in dependencies(&package).iter().filter(|dependency| dependency.section != "dev-dependencies") {
+            if dependency.name == "pegasus-stand-in" {
+                breaches.push(format!("{} {}", package.name, dependency.section));
+            }
+        }
+    }
+    report("pegasus-stand-in is for [dev-dependencies] only:", &breaches);
 }
 
 #[test]
