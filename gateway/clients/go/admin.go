@@ -30,6 +30,9 @@ func adminMode(args settings) int {
 	o.metas = session.NewMetaManager(metas, session.NewNodeSession)
 	o.name = "go_admin_" + newRun()[3:15]
 	o.part = "tables"
+	if !o.served() {
+		return o.finish()
+	}
 	o.createAndDrop()
 	o.part = "recall"
 	o.dropAndRecall()
@@ -39,6 +42,14 @@ func adminMode(args settings) int {
 	o.cluster()
 	o.noError("close", o.metas.Close())
 	return o.finish()
+}
+
+// served checks that the meta service serves administrators at all. If not, each request would take its whole time.
+func (o *office) served() bool {
+	ctx, cancel := within(operationTime)
+	defer cancel()
+	_, err := o.admin.ListTables(ctx)
+	return o.noError("list tables", err)
 }
 
 // listed tells whether the admin client lists a table.

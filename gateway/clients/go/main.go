@@ -112,6 +112,7 @@ func basic(args settings) int {
 		{"concurrent", s.concurrent}, {"hash scanners", s.hashScanners}, {"filters of scanners", s.scanFilters},
 		{"unordered scanners", s.unorderedScanners}, {"closing scanners", s.closeScanners},
 		{"routes", s.routes}, {"below the client", s.below}, {"no such table", s.noTable},
+		{"too large", s.tooLarge},
 	}
 	for _, part := range parts {
 		s.part = part.name

@@ -46,6 +46,8 @@ final class Connection {
   static final String RESET = "ERR_SESSION_RESET";
   static final String TIMEOUT = "ERR_TIMEOUT";
   private static final int CONNECT_MS = 3000;
+  /** Servers cut longer names. */
+  private static final int NAME_MOST = 47;
 
   private final Socket socket = new Socket();
   private final DataOutputStream out;
@@ -169,7 +171,8 @@ final class Connection {
     TBinaryProtocol in = new TBinaryProtocol(bytes, true, true);
     String error = in.readString();
     TMessage message = in.readMessageBegin();
-    if (message.type != TMessageType.REPLY || !message.name.equals(rpc + "_ACK")) {
+    String asked = rpc.substring(0, Math.min(rpc.length(), NAME_MOST));
+    if (message.type != TMessageType.REPLY || !message.name.equals(asked + "_ACK")) {
       throw new TProtocolException("answer " + message + " to " + rpc);
     }
     Struct result = null;
