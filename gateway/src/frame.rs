@@ -9,7 +9,7 @@
 //! Checksums are not looked at, as clients send 0 and Pegasus does not look either.
 
 use crate::Rpc;
-use crate::limits::{BODY_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, BODY_BYTES_PASSED_OVER_MAX, META_BYTES_MAX, NAME_BYTES_MAX};
 use crate::thrift::{Reader, ThriftError, Value, Writer, thrift_struct};
 
 /// What every request begins with.
@@ -20,6 +20,8 @@ const V0_BYTES: usize = 48;
 const V1_BYTES: usize = 16;
 /// Upper half of the word that begins a message of the strict binary protocol.
 pub(crate) const STRICT_VERSION: u32 = 0x8001_0000;
+/// Type, name and sequence of a message are within so many bytes.
+const MESSAGE_BEGIN_BYTES: usize = 4 + 4 + NAME_BYTES_MAX + 4;
 /// Message type of a request that is answered.
 const CALL: u8 = 1;
 /// Message type of a request that is not.
@@ -38,7 +40,7 @@ pub enum FrameError {
     #[error("a v0 header of {0} bytes, it has {V0_BYTES}")]
     HeaderLength(u32),
     /// Over the limit.
-    #[error("a body of {0} bytes, the limit is {BODY_BYTES_MAX}")]
+    #[error("a body of {0} bytes, more than {BODY_BYTES_PASSED_OVER_MAX} are not even passed over")]
     BodyTooLarge(u32),
     /// Over the limit.
     #[error("a v1 header with a structure of {0} bytes, the limit is {META_BYTES_MAX}")]
@@ -108,6 +110,13 @@ pub enum Progress {
         /// Where it ends.
         end: usize,
     },
+    /// Its body is larger than may be, and the begin of it is here: enough to tell the client.
+    TooLarge {
+        /// Where its body begins.
+        body_at: usize,
+        /// Where it ends.
+        end: usize,
+    },
 }
 
 /// Looks for a request at the begin of `received`.
@@ -143,8 +152,8 @@ fn find_v0(received: &[u8], header: &[u8; V0_BYTES]) -> Result<Progress, FrameEr
     fields.i32()?;
     let partition_hash = fields.i64()?.cast_unsigned();
     let end = V0_BYTES + body_bytes;
-    if received.len() < end {
-        return Ok(Progress::Needs(end));
+    if let Some(progress) = unless_whole(received, V0_BYTES, end) {
+        return Ok(progress);
     }
     let header =
         RequestHeader { version: 0, app_id, partition_index, timeout_ms, partition_hash, is_backup_request: false };
@@ -157,8 +166,8 @@ fn find_v1(received: &[u8], meta_bytes: u32, stated_body: u32) -> Result<Progres
     }
     let body_at = V1_BYTES + meta_bytes as usize;
     let end = body_at + body_bytes(stated_body)?;
-    if received.len() < end {
-        return Ok(Progress::Needs(end));
+    if let Some(progress) = unless_whole(received, body_at, end) {
+        return Ok(progress);
     }
     let meta = HeaderMeta::read(&mut Reader::new(&received[V1_BYTES..body_at]))?;
     let header = RequestHeader {
@@ -174,7 +183,17 @@ fn find_v1(received: &[u8], meta_bytes: u32, stated_body: u32) -> Result<Progres
 
 fn body_bytes(stated: u32) -> Result<usize, FrameError> {
     let bytes = stated as usize;
-    if bytes > BODY_BYTES_MAX { Err(FrameError::BodyTooLarge(stated)) } else { Ok(bytes) }
+    if bytes > BODY_BYTES_PASSED_OVER_MAX { Err(FrameError::BodyTooLarge(stated)) } else { Ok(bytes) }
+}
+
+/// What stands in the way of a request with such a body.
+fn unless_whole(received: &[u8], body_at: usize, end: usize) -> Option<Progress> {
+    let is_too_large = end - body_at > BODY_BYTES_MAX;
+    let needed = if is_too_large { body_at + MESSAGE_BEGIN_BYTES } else { end };
+    if received.len() < needed {
+        return Some(Progress::Needs(needed));
+    }
+    is_too_large.then_some(Progress::TooLarge { body_at, end })
 }
 
 /// The body of a request: what is asked, and its argument, which is not read yet.

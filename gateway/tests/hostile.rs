@@ -68,7 +68,12 @@ fn headers_that_lie_are_refused_at_once() {
     let largest = BODY_BYTES_MAX as u32;
     assert_eq!(find(&v0(largest)), Ok(Progress::Needs(48 + BODY_BYTES_MAX)));
     assert_eq!(find(&v1(37, largest)), Ok(Progress::Needs(16 + 37 + BODY_BYTES_MAX)));
-    for over in [largest + 1, i32::MAX as u32, 1 << 31, u32::MAX] {
+    for over in [largest + 1, BODY_BYTES_PASSED_OVER_MAX as u32] {
+        // No more of it than tells what it asks for.
+        assert_eq!(find(&v0(over)), Ok(Progress::Needs(48 + 59)));
+        assert_eq!(find(&v1(37, over)), Ok(Progress::Needs(16 + 37 + 59)));
+    }
+    for over in [BODY_BYTES_PASSED_OVER_MAX as u32 + 1, i32::MAX as u32, 1 << 31, u32::MAX] {
         // Before a byte of the body is there.
         assert_eq!(find(&v0(over)), Err(FrameError::BodyTooLarge(over)));
         assert_eq!(find(&v1(37, over)), Err(FrameError::BodyTooLarge(over)));
@@ -333,5 +338,11 @@ fn a_request_of_the_largest_size_is_taken() {
     assert!(matches!(find(&bytes), Ok(Progress::Whole { end, .. }) if end == 48 + BODY_BYTES_MAX));
     bytes.clear();
     append_request(&mut bytes, &DATA_HEADER, Rpc::Get, 1, &Blob(&[&value[..], &[7]].concat()));
-    assert_eq!(find(&bytes), Err(FrameError::BodyTooLarge(BODY_BYTES_MAX as u32 + 1)));
+    let too_large = Progress::TooLarge { body_at: 48, end: 48 + BODY_BYTES_MAX + 1 };
+    for length in [48 + 59, 48 + 60, bytes.len()] {
+        assert_eq!(find(&bytes[..length]), Ok(too_large));
+    }
+    assert_eq!(find(&bytes[..48 + 58]), Ok(Progress::Needs(48 + 59)));
+    let message = Message::parse(&bytes[48..48 + 59]).unwrap();
+    assert_eq!((message.name, message.sequence), (Rpc::Get.name().as_bytes(), 1));
 }

@@ -75,6 +75,11 @@ fn read_request(bytes: &[u8]) -> bool {
                 return read_argument(rpc, &message).is_ok();
             }
         }
+        Ok(Progress::TooLarge { body_at, end }) => {
+            assert!(body_at < end && bytes.len() >= body_at);
+            // Its begin is read all the same.
+            let _ = Message::parse(&bytes[body_at..]);
+        }
         Err(_) => {}
     }
     false

@@ -299,10 +299,16 @@ async fn what_is_not_here_is_said_so() {
     }
     let partition = PartitionId::new(stage.table, 0);
     assert_eq!(client.error_of(partition, Rpc::QueryCfg, &Blob(&key)), "ERR_HANDLER_NOT_FOUND");
-    let value = vec![7; 500 * 1024];
-    let large = UpdateRequest { key: Blob(&key), value: Blob(&value), expire_ts_seconds: 0 };
-    assert_eq!(client.error_of(partition, Rpc::Put, &large), "ERR_INVALID_DATA");
-    let value = vec![7; 300 * 1024];
+    // Values that are too large, or too large to be received at all, between requests that are neither.
+    for kilobytes in [1001, 1500, 3000, 20_000] {
+        let value = vec![7; kilobytes * 1024];
+        let large = UpdateRequest { key: Blob(&key), value: Blob(&value), expire_ts_seconds: 0 };
+        let sequence = client.send(partition, Rpc::Put, &large);
+        assert_eq!(client.get(partition, b"h", b"s").0, NOT_FOUND, "{kilobytes} KiB");
+        let answer = client.receive(sequence);
+        assert_eq!(Answer::parse(&answer).expect("an answer").error, "ERR_INVALID_DATA", "{kilobytes} KiB");
+    }
+    let value = vec![7; 1000 * 1024];
     client.set(partition, b"h", b"s", &value);
     assert_eq!(client.get(partition, b"h", b"s"), (0, value));
     let mut unknown = request(partition, Rpc::Get, 77, &Blob(&key));

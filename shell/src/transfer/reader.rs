@@ -16,7 +16,7 @@ use crate::transfer::checkpoint::Position;
 use crate::transfer::format::{FileRow, Format, read_line};
 
 /// Longest line: the largest row with every byte written as an escape of six, twice over.
-const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A group stops growing here.
 const GROUP_BYTES_TARGET: usize = 128 * 1024;
 /// Most rows of a group. Smaller than a write may be, so that many partitions work at once.

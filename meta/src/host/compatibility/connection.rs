@@ -78,7 +78,7 @@ impl Connection<'_> {
         let stall = tokio::time::sleep(STALL_MAX);
         tokio::pin!(stall);
         let (mut ended, mut stopped) = (false, false);
-        while !(ended || stopped) || !self.requests.is_empty() || !self.unsent.is_empty() {
+        while !self.requests.is_empty() || !stopped && (!ended || !self.unsent.is_empty()) {
             let reads = !ended && !stopped && self.has_room();
             let owes = !self.unsent.is_empty() || reads && !self.received.is_empty();
             tokio::select! {
@@ -105,8 +105,8 @@ impl Connection<'_> {
                 self.start_requests()?;
             }
         }
-        if stopped && !ended {
-            self.linger().await;
+        if stopped && tokio::time::timeout(LINGER, self.leave(ended)).await.is_err() {
+            tracing::debug!("a peer did not take its last answers");
         }
         Ok(())
     }
@@ -140,6 +140,7 @@ impl Connection<'_> {
                 Progress::Needs(bytes) if bytes > REQUEST_BYTES_MAX => return Err(End::TooLarge(bytes)),
                 Progress::Needs(_) => break,
                 Progress::Whole { end, .. } if end > REQUEST_BYTES_MAX => return Err(End::TooLarge(end)),
+                Progress::TooLarge { end, .. } => return Err(End::TooLarge(end)),
                 Progress::Whole { body_at, end, .. } => {
                     let (front, peer, body) = (Arc::clone(self.front), self.peer, received[body_at..end].to_vec());
                     self.requests.spawn(async move { front.carry_out(peer, &body).await });
@@ -169,19 +170,26 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// The service stops and everything was sent. The peer closes once it has it; until then this side must not, or
-    /// what the peer sent in the meantime would take the answers away.
-    async fn linger(mut self) {
-        let peer_closes = async {
-            loop {
-                self.received.clear();
-                match self.stream.readable().await.map_err(End::from).and_then(|()| self.read()) {
-                    Ok(Moved::End) | Err(_) => break,
-                    Ok(_) => {}
-                }
+    /// The service stops: sends what is left. The peer closes once it has it; until then this side must not, or what
+    /// the peer sent in the meantime would take the answers away.
+    async fn leave(mut self, mut ended: bool) {
+        while !self.unsent.is_empty() {
+            let written = match self.stream.writable().await {
+                Ok(()) => self.unsent.write_to(&self.stream),
+                Err(error) => Err(error.into()),
+            };
+            if written.is_err() {
+                return;
             }
-        };
-        tokio::time::timeout(LINGER, peer_closes).await.ok();
+        }
+        while !ended {
+            self.received.clear();
+            let moved = match self.stream.readable().await {
+                Ok(()) => self.read(),
+                Err(error) => Err(error.into()),
+            };
+            ended = matches!(moved, Ok(Moved::End) | Err(_));
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use std::task::{Context, Poll};
 
 use futures_util::io::AsyncRead;
 use glommio::net::TcpStream;
-use pegasus_gateway::frame::{FrameError, Progress, find};
+use pegasus_gateway::ErrorName;
+use pegasus_gateway::answer::append_error;
+use pegasus_gateway::frame::{FrameError, Message, Progress, find};
+use pegasus_gateway::thrift::ThriftError;
 
 use super::super::request::{Outlet, Session};
 use super::super::{Core, clock};
@@ -36,7 +39,7 @@ pub(super) async fn serve(core: Core, stream: TcpStream, server: Rc<str>) {
     let outbox = SocketOutbox::new(server);
     let writer = glommio::spawn_local(outbox.clone().run(stream.clone()));
     let session = Session::new(Outlet::Socket(outbox.clone()), UNANSWERED_MAX);
-    let mut connection = Connection { core: core.clone(), session, kept: Vec::new(), needed: 0 };
+    let mut connection = Connection { core: core.clone(), session, kept: Vec::new(), needed: 0, passed_over: 0 };
     match connection.run(&stream, &outbox).await {
         Ok(()) => {
             // The client has said all, and may still listen.
@@ -59,6 +62,8 @@ struct Connection {
     kept: Vec<u8>,
     /// Length that `kept` must have before there is anything to take.
     needed: usize,
+    /// Bytes that are still to come of a request that is too large.
+    passed_over: usize,
 }
 
 impl Connection {
@@ -129,7 +134,8 @@ impl Connection {
         let started = self.core.begin_run();
         // After all of them were received: whether a lease still runs is judged at a moment within each request.
         let now = clock::now();
-        let mut at = 0;
+        let mut at = self.passed_over.min(received.len());
+        self.passed_over -= at;
         let mut outcome = Ok(());
         self.needed = 0;
         for _ in 0..BATCH_CALLS {
@@ -146,6 +152,13 @@ impl Connection {
                     at += end;
                     self.core.take_call(&self.session, &header, body, now).map_err(FrameError::from)
                 }
+                Ok(Progress::TooLarge { body_at, end }) => {
+                    let refused = self.session.refuse_too_large(&received[at + body_at..]);
+                    let here = end.min(received.len() - at);
+                    at += here;
+                    self.passed_over = end - here;
+                    refused.map_err(FrameError::from)
+                }
                 Err(error) => Err(error),
             };
             if outcome.is_err() {
@@ -156,6 +169,17 @@ impl Connection {
         self.core.end_run(started);
         self.kept.extend_from_slice(&received[at..]);
         outcome
+    }
+}
+
+impl Session {
+    /// Tells the client that its request is too large; its connection goes on.
+    fn refuse_too_large(&self, body: &[u8]) -> Result<(), ThriftError> {
+        let message = Message::parse(body)?;
+        if !message.is_one_way {
+            self.push(|out| append_error(out, message.name, message.sequence, ErrorName::InvalidData));
+        }
+        Ok(())
     }
 }
 
