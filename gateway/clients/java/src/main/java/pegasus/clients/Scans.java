@@ -30,6 +30,7 @@ final class Scans {
     checks.part("scans with options", this::options);
     checks.part("contexts", this::contexts);
     checks.part("unordered scanners", this::ofTable);
+    checks.part("delete a range", this::deleteRange);
   }
 
   private static String number(int i) {
@@ -171,6 +172,24 @@ final class Scans {
     checks.equal("closed context", client.scan(second.i64("context_id"), partition).i32("error"), Rows.NOT_FOUND);
     connection.send(target, "RPC_RRDB_RRDB_CLEAR_SCANNER", "i64", 987654321L);
     checks.equal("get after it", client.get(hash, bytes(number(0))).i32("error"), 0);
+  }
+
+  /** Deletes a range as the Java client does: scans it without values, and deletes a hundred rows at a time. */
+  private void deleteRange() throws Exception {
+    byte[] hash = bytes(run + "delete range");
+    long partition = Table.hash(hash);
+    String[] all = IntStream.range(0, 1000).mapToObj(Scans::number).toArray(String[]::new);
+    checks.equal("1,000 rows at once", client.fill(hash, 0, all).i32("error"), 0);
+    Struct range = whole(hash, 100).with("start_key", Client.stored(hash, bytes(number(100))))
+        .with("stop_key", Client.stored(hash, bytes(number(850)))).with("no_value", true);
+    List<String> sorts = keys(read(range, partition, new int[1])).stream().map(key -> key.substring(2 + hash.length))
+        .toList();
+    checks.equal("rows to delete", sorts, List.of(all).subList(100, 850));
+    for (int first = 0; first < sorts.size(); first += 100) {
+      String[] some = sorts.subList(first, Math.min(sorts.size(), first + 100)).toArray(String[]::new);
+      checks.equal("deleted", client.multiDel(hash, some).i64("count"), (long) some.length);
+    }
+    checks.equal("rows left", client.count(hash).i64("count"), 250L);
   }
 
   private void ofTable() throws Exception {
