@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use pegasus_perf::chaos::failover;
 use pegasus_perf::chaos::verdict::Verdict;
 use pegasus_perf::onebox::{learning, without_meta};
-use pegasus_perf::{Failure, chaos, compare, counters, expiry, limits, model, operations, run, scans, throttle, trace};
+use pegasus_perf::{
+    Failure, chaos, compare, counters, expiry, limits, model, operations, protocols, run, scans, throttle, trace,
+};
 
 /// Measures Pegasus and the machine under it.
 #[derive(Debug, Parser)]
@@ -24,6 +26,8 @@ enum Command {
     Run(run::Options),
     /// Limits and cluster side by side, repeated, with medians and ratios.
     Compare(compare::Options),
+    /// Get and set through our own protocol and through Pegasus's, side by side, with medians and ratios.
+    CompareProtocols(protocols::Options),
     /// What each operation costs, beside a plain get and set.
     Operations(operations::Options),
     /// The system calls of the serving threads under a mixed load.
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Limits(options) => limits::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::CompareProtocols(options) => protocols::run(&options),
         Command::Operations(options) => operations::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Chaos(options) => return judged(chaos::run(&options)),
@@ -140,6 +145,11 @@ mod tests {
             vec!["run", "--keys", "0"],
             vec!["run", "--value-bytes", "409601"],
             vec!["run", "--meta", "nonsense"],
+            vec!["run", "--target", "127.0.0.1:34601/temp"],
+            vec!["run", "--target", "pegasus://127.0.0.1:34601/temp", "--table", "other"],
+            vec!["run", "--target", "pegasus://127.0.0.1:34601/temp", "--meta", "127.0.0.1:34601"],
+            vec!["run", "--target", "pegasus://127.0.0.1:34601/temp", "--durability", "synced"],
+            vec!["compare-protocols", "--rounds", "0"],
             vec!["limits", "--parts", "moon"],
             vec!["limits", "--block-bytes", "1000"],
             vec!["limits", "--depths", "0"],

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use pegasus_driver::Target;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -11,7 +12,7 @@ use crate::measure::measurement::per_operation_us;
 use crate::measure::{CpuSnapshot, CpuUse, LatencySummary, Measurement, ServerProcess, process_cpu};
 use crate::report::{Machine, TextTable, count, measurement_table, microseconds};
 use crate::workload::options::{CommonOptions, WorkloadOptions, parse_rate, parse_seconds};
-use crate::workload::{Cluster, Driven, Load, Pace, Phases, Prepared, client_runtime};
+use crate::workload::{Cluster, Driven, Load, Pace, Phases, Prepared, Rows, client_runtime, thrift};
 
 /// Options of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +23,11 @@ pub struct Options {
     /// The operations.
     #[command(flatten)]
     pub workload: WorkloadOptions,
+    /// A table of any server that speaks Pegasus's Thrift protocol, as pegasus://host:port[,host:port]/table, in place
+    /// of a cluster through our own protocol; made with the given partitions and replicas if it is missing
+    #[arg(long, value_name = "ADDRESS", value_parser = Target::parse)]
+    #[arg(conflicts_with_all = ["meta", "tls", "table", "durability"])]
+    pub target: Option<Target>,
     /// Operations per second, started at their intended times; without it, each starts when one has ended
     #[arg(long, value_name = "OPS", value_parser = parse_rate)]
     pub rate: Option<f64>,
@@ -35,29 +41,39 @@ pub struct Options {
 
 /// Runs the workload and shows the figures.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let Options { common, workload, rate, seconds, warmup_seconds } = options;
+    let Options { common, workload, target, rate, seconds, warmup_seconds } = options;
+    if target.is_some() {
+        thrift::check_mix(&workload.mix)?;
+    }
     let machine = Machine::now();
     let servers = common.servers.find()?;
+    let load = workload.load(common.table.keys, rate.map_or(Pace::Closed, Pace::Rate))?;
+    let phases = common.cluster.phases(Duration::from_secs_f64(*warmup_seconds), *seconds);
     let runtime = client_runtime(common.cluster.client_threads)?;
-    let report = runtime.block_on(async {
-        let cluster = Cluster::connect(&common.cluster, usize::from(workload.connections)).await?;
-        let prepared = cluster.prepare_for(workload, common).await?;
-        let load = workload.load(common.table.keys, rate.map_or(Pace::Closed, Pace::Rate))?;
-        let phases = common.cluster.phases(Duration::from_secs_f64(*warmup_seconds), *seconds);
-        let figures = measure(&prepared, &load, phases, &servers).await;
-        cluster.close().await;
-        Ok::<Report, Failure>(Report {
-            machine,
-            setting: setting(options, &servers, prepared.loaded),
-            figures: figures?,
-        })
+    let (loaded, figures) = runtime.block_on(async {
+        match target {
+            None => {
+                let cluster = Cluster::connect(&common.cluster, usize::from(workload.connections)).await?;
+                let prepared = cluster.prepare_for(workload, common).await?;
+                let figures = measure(&prepared, &load, phases, &servers).await;
+                cluster.close().await;
+                Ok::<_, Failure>((prepared.loaded, figures?))
+            }
+            Some(target) => {
+                common.output.progress("preparing the table");
+                let prepared = thrift::prepare(target, workload.connections, &common.cluster, &common.table).await?;
+                prepared.load_wide_for(&workload.mix).await?;
+                Ok((prepared.loaded, measure(&prepared, &load, phases, &servers).await?))
+            }
+        }
     })?;
+    let report = Report { machine, setting: setting(options, &servers, loaded), figures };
     common.output.emit(&report.text(), &report)
 }
 
 /// Drives a load on a table and works out its figures, with the CPU time of these servers.
-pub async fn measure(
-    table: &Prepared,
+pub async fn measure<T: Rows>(
+    table: &Prepared<T>,
     load: &Load,
     phases: Phases,
     servers: &[ServerProcess],
@@ -72,7 +88,7 @@ pub async fn measure(
 /// What a run was.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setting {
-    /// The table.
+    /// The table; with its address if it was reached by it.
     pub table: String,
     /// Shares of the operations.
     pub mix: String,
@@ -224,7 +240,7 @@ impl Report {
 fn setting(options: &Options, servers: &[ServerProcess], loaded: u64) -> Setting {
     let Options { common, workload, .. } = options;
     Setting {
-        table: workload.table_name(),
+        table: options.target.as_ref().map_or_else(|| workload.table_name(), Target::to_string),
         mix: workload.mix.to_string(),
         keys: common.table.keys,
         loaded,

@@ -17,6 +17,7 @@ use crate::workload::keys::{KeyChooser, hash_key};
 use crate::workload::mix::Mix;
 use crate::workload::options::{ClusterOptions, CommonOptions, TableOptions, WorkloadOptions};
 use crate::workload::perform::{SORT_KEY, load_wide, perform};
+use crate::workload::rows::Rows;
 
 /// Connected clients.
 pub struct Cluster {
@@ -56,18 +57,14 @@ impl Cluster {
             let table = client.table(name).await.map_err(Failure::at(format!("open table {name}")))?;
             tables.push(table.with_timeout(self.timeout));
         }
-        let value = value_of(options.value_bytes);
-        let loaded = load(&tables[0], options.keys, &value).await?;
-        Ok(Prepared { tables, value, loaded })
+        Prepared::load(tables, options).await
     }
 
     /// Prepares the table of a workload.
     pub async fn prepare_for(&self, workload: &WorkloadOptions, common: &CommonOptions) -> Result<Prepared, Failure> {
         common.output.progress("preparing the table");
         let prepared = self.prepare(&workload.table_name(), workload.durability, &common.table).await?;
-        if workload.mix.needs_wide_rows() {
-            prepared.load_wide().await?;
-        }
+        prepared.load_wide_for(&workload.mix).await?;
         Ok(prepared)
     }
 
@@ -108,10 +105,10 @@ impl Cluster {
     }
 }
 
-/// A table ready for a workload.
-pub struct Prepared {
-    /// The table through each client.
-    tables: Vec<Table>,
+/// A table ready for a workload, through our own client unless it is said.
+pub struct Prepared<T = Table> {
+    /// The table through each client; at least one.
+    tables: Vec<T>,
     value: Bytes,
     /// Rows that were missing and have been written.
     pub loaded: u64,
@@ -130,10 +127,22 @@ pub struct Load {
     pub pace: Pace,
 }
 
-impl Prepared {
+impl<T: Rows> Prepared<T> {
+    /// Loads the rows that are missing or have another length into a table that serves.
+    pub(crate) async fn load(tables: Vec<T>, options: &TableOptions) -> Result<Prepared<T>, Failure> {
+        let value = value_of(options.value_bytes);
+        let loaded = load(&tables[0], options.keys, &value).await?;
+        Ok(Prepared { tables, value, loaded })
+    }
+
     /// Writes the rows that operations on many rows need, as far as they are missing.
     pub async fn load_wide(&self) -> Result<(), Failure> {
         load_wide(&self.tables[0]).await
+    }
+
+    /// The same, if operations of this mix need them.
+    pub async fn load_wide_for(&self, mix: &Mix) -> Result<(), Failure> {
+        if mix.needs_wide_rows() { self.load_wide().await } else { Ok(()) }
     }
 
     /// Drives operations on the table (see [`drive`]).
@@ -158,15 +167,15 @@ impl Prepared {
 }
 
 /// Writes the rows that are missing or have another length; returns how many.
-async fn load(table: &Table, keys: u64, value: &Bytes) -> Result<u64, Failure> {
+async fn load<T: Rows>(table: &T, keys: u64, value: &Bytes) -> Result<u64, Failure> {
     let written = Arc::new(AtomicU64::new(0));
     let load_row = |row: u64| {
         let written = written.clone();
         async move {
             let key = hash_key(row);
-            let found = table.get(key, SORT_KEY).await.map_err(Failure::at("read a row while loading"))?;
-            if found.is_none_or(|found| found.len() != value.len()) {
-                table.set(key, SORT_KEY, value).await.map_err(Failure::at("write a row while loading"))?;
+            let found = table.get(&key, SORT_KEY).await.map_err(Failure::at("read a row while loading"))?;
+            if found != Some(value.len()) {
+                table.set(&key, SORT_KEY, value).await.map_err(Failure::at("write a row while loading"))?;
                 written.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<(), Failure>(())
@@ -186,7 +195,7 @@ fn value_of(length: usize) -> Bytes {
 /// Rows loaded at a time.
 const LOAD_DEPTH: usize = 128;
 /// How long a new table may take until all its partitions serve.
-const SERVING_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const SERVING_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -92,9 +92,14 @@ impl Mix {
         unreachable!("the shares add up to the total")
     }
 
+    /// Whether the operation has a share.
+    pub fn has(&self, operation: Operation) -> bool {
+        self.shares.iter().any(|(known, _)| *known == operation)
+    }
+
     /// Whether some operation is on hash keys with many rows.
     pub fn needs_wide_rows(&self) -> bool {
-        self.shares.iter().any(|(operation, _)| matches!(operation, Operation::MultiGet | Operation::Scan))
+        self.has(Operation::MultiGet) || self.has(Operation::Scan)
     }
 }
 
