@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cluster::{Cluster, alive};
 use pegasus_meta::core::limits::{ENVIRONMENTS_BYTES_MAX, PARTITIONS_MAX, TABLES_MAX};
-use pegasus_meta::core::{ChangeEnvironment, Command, Outcome, Refusal, Tasks, query};
+use pegasus_meta::core::{ChangeEnvironment, Command, CreateTable, Outcome, Refusal, Tasks, query};
 use pegasus_wire::limits::{ENVIRONMENT_VALUE_BYTES_MAX, FRAME_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 use pegasus_wire::messages::control::EnvironmentEntry;
 use pegasus_wire::{Durability, FrameBuilder, FrameHeader, MessageKind, NodeId, Status, TableId};
@@ -64,6 +64,40 @@ fn a_change_clears_then_deletes_then_sets() {
         let before = cluster.state.clone();
         assert_eq!(cluster.run(command), Outcome::TableChanged { table: FIRST, changed: false });
         assert_eq!(cluster.state, before);
+    }
+}
+
+#[test]
+fn a_table_may_have_its_environment_from_the_first_moment_on() {
+    let mut cluster = Cluster::new(2);
+    let table = CreateTable {
+        name: "t".to_owned(),
+        partition_count: 2,
+        replica_count: 1,
+        durability: Durability::Synced,
+        if_not_exists: false,
+        live: [NodeId(1), NodeId(2)].into(),
+    };
+    let with = |table: &CreateTable, entries: &[(&str, &str)]| Command::CreateTableWith {
+        table: table.clone(),
+        environment: pairs(entries).into_iter().collect(),
+    };
+    let refusal = cluster.refused(with(&table, &[("default_ttl", "soon")]));
+    assert!(matches!(refusal, Refusal::InvalidEnvironment(_)), "{refusal}");
+    let made = Outcome::TableReady { table: FIRST, created: true };
+    assert_eq!(cluster.run(with(&table, &[("default_ttl", "60")])), made);
+    assert_eq!(kept(&cluster), pairs(&[("default_ttl", "60")]));
+
+    // Once more: it is there, and as asked only if its environment is. Who says nothing of it takes any.
+    assert!(matches!(cluster.refused(with(&table, &[("default_ttl", "60")])), Refusal::TableExists { .. }));
+    let table = CreateTable { if_not_exists: true, ..table };
+    let there = Outcome::TableReady { table: FIRST, created: false };
+    assert_eq!(cluster.run(with(&table, &[("default_ttl", "60")])), there);
+    assert_eq!(cluster.run(Command::CreateTable(table.clone())), there);
+    for other in [&[][..], &[("default_ttl", "61")], &[("default_ttl", "60"), ("business.info", "x")]] {
+        let refusal = cluster.refused(with(&table, other));
+        assert_eq!(refusal, Refusal::EnvironmentDiffers { name: "t".to_owned() });
+        assert_eq!(refusal.status(), Status::TableExists);
     }
 }
 

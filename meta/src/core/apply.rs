@@ -3,7 +3,7 @@
 //!
 //! Each handler first checks everything and returns a [`Refusal`] without having changed anything, then acts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pegasus_wire::config::check_table_name;
 use pegasus_wire::limits::{CORES_MAX, MEMBERS_MAX, PARTITION_COUNT_MAX};
@@ -11,7 +11,7 @@ use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::{ClusterId, NodeId, TableId, TableProperties};
 
 use super::command::{Command, CreateTable, Outcome, RegisterNode, Report};
-use super::lifecycle::{change_environment, drop_table, purge_table, recall_table, rename_table};
+use super::lifecycle::{change_environment, check_environment, drop_table, purge_table, recall_table, rename_table};
 use super::limits::{NODES_MAX, PARTITIONS_MAX, TABLES_MAX};
 use super::placement::{candidates, place};
 use super::propose::{force, propose};
@@ -24,7 +24,8 @@ pub fn apply(state: &mut State, command: Command) -> Outcome {
     let result = match command {
         Command::FoundCluster { cluster } => Ok(found_cluster(state, cluster)),
         Command::RegisterNode(command) => register_node(state, command),
-        Command::CreateTable(command) => create_table(state, command),
+        Command::CreateTable(command) => create_table(state, command, None),
+        Command::CreateTableWith { table, environment } => create_table(state, table, Some(environment)),
         Command::Propose(command) => propose(state, command),
         Command::Force(command) => force(state, command),
         Command::DropTable(command) => drop_table(state, command),
@@ -126,14 +127,21 @@ fn displace(state: &mut State, winner: NodeId, addresses: &NodeAddresses) -> Vec
     displaced
 }
 
-fn create_table(state: &mut State, command: CreateTable) -> Result<Outcome, Refusal> {
+/// `environment` is `None` if nothing is said of it: then that of a table that exists may be any.
+fn create_table(
+    state: &mut State,
+    command: CreateTable,
+    environment: Option<BTreeMap<String, String>>,
+) -> Result<Outcome, Refusal> {
     if state.cluster.is_none() {
         return Err(Refusal::NotFounded);
     }
     check_table(&command).map_err(Refusal::InvalidTable)?;
     if let Some(existing) = state.table_named(&command.name) {
-        return existing_table(&existing.properties, &command);
+        return existing_table(existing, &command, environment.as_ref());
     }
+    let environment = environment.unwrap_or_default();
+    check_environment(state, &BTreeMap::new(), &environment)?;
     if state.tables.len() >= TABLES_MAX {
         return Err(Refusal::TooManyTables { dropped: state.dropped_count() });
     }
@@ -158,7 +166,7 @@ fn create_table(state: &mut State, command: CreateTable) -> Result<Outcome, Refu
         durability: command.durability,
     };
     state.last_table = table;
-    state.tables.insert(table, Table::new(properties, partitions));
+    state.tables.insert(table, Table { environment, ..Table::new(properties, partitions) });
     state.give_name(table, command.name);
     state.revision += 1;
     Ok(Outcome::TableReady { table, created: true })
@@ -181,10 +189,19 @@ fn check_table(command: &CreateTable) -> Result<(), String> {
     Ok(())
 }
 
-fn existing_table(existing: &TableProperties, command: &CreateTable) -> Result<Outcome, Refusal> {
+fn existing_table(
+    existing: &Table,
+    command: &CreateTable,
+    environment: Option<&BTreeMap<String, String>>,
+) -> Result<Outcome, Refusal> {
+    let differs = environment.is_some_and(|environment| *environment != existing.environment);
+    let existing = &existing.properties;
     let same = existing.partition_count == command.partition_count
         && existing.replica_count == command.replica_count
         && existing.durability == command.durability;
+    if command.if_not_exists && same && differs {
+        return Err(Refusal::EnvironmentDiffers { name: existing.name.clone() });
+    }
     if command.if_not_exists && same {
         return Ok(Outcome::TableReady { table: existing.table, created: false });
     }

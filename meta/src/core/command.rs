@@ -1,6 +1,6 @@
 //! What may be asked of the state, and what comes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pegasus_wire::messages::control::{self, EnvironmentEntry, ReplicaState};
 use pegasus_wire::{Ballot, ClusterId, Configuration, Decree, Durability, NodeId, PartitionId, TableId};
@@ -22,6 +22,13 @@ pub enum Command {
     RegisterNode(RegisterNode),
     /// An operator wants a table.
     CreateTable(CreateTable),
+    /// An operator wants a table with these settings from its first moment on.
+    CreateTableWith {
+        /// The table. If it exists, it is as asked only if its environment is.
+        table: CreateTable,
+        /// Its environment.
+        environment: BTreeMap<String, String>,
+    },
     /// A member wants a new configuration.
     Propose(Propose),
     /// An operator makes one node the only member.

@@ -120,18 +120,28 @@ pub(super) fn change_environment(state: &mut State, command: ChangeEnvironment) 
         }
     }
     wanted.append(&mut named);
-    Environment::parse(&entries(&wanted)).map_err(|error| Refusal::InvalidEnvironment(error.to_string()))?;
+    check_environment(state, before, &wanted)?;
     if wanted == *before {
         return Ok(Outcome::TableChanged { table, changed: false });
-    }
-    let (old_bytes, new_bytes) = (environment_bytes(before), environment_bytes(&wanted));
-    let total = state.environments_bytes() - old_bytes + new_bytes;
-    if new_bytes > old_bytes && total > ENVIRONMENTS_BYTES_MAX {
-        return Err(Refusal::EnvironmentsTooLarge { wanted: total });
     }
     state.table_mut(table).environment = wanted;
     state.revision += 1;
     Ok(Outcome::TableChanged { table, changed: true })
+}
+
+/// Checks an environment that is to take the place of another: each setting, and the room for it.
+pub(super) fn check_environment(
+    state: &State,
+    before: &BTreeMap<String, String>,
+    wanted: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    Environment::parse(&entries(wanted)).map_err(|error| Refusal::InvalidEnvironment(error.to_string()))?;
+    let (old_bytes, new_bytes) = (environment_bytes(before), environment_bytes(wanted));
+    let total = state.environments_bytes() - old_bytes + new_bytes;
+    if new_bytes > old_bytes && total > ENVIRONMENTS_BYTES_MAX {
+        return Err(Refusal::EnvironmentsTooLarge { wanted: total });
+    }
+    Ok(())
 }
 
 /// The table of this number, `None` if it was purged.

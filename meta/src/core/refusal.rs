@@ -59,6 +59,12 @@ pub enum Refusal {
         /// Its durability.
         durability: Durability,
     },
+    /// The table is as asked but for its environment.
+    #[error("table {name:?} exists already, with another environment")]
+    EnvironmentDiffers {
+        /// The name.
+        name: String,
+    },
     /// Too few live nodes for the replica count.
     #[error(
         "{wanted} replicas need {wanted} live storage nodes, there are {live}; start more nodes or ask for fewer \
@@ -244,7 +250,9 @@ impl Refusal {
             | Refusal::TooManyTables { .. }
             | Refusal::TooManyPartitions { .. }
             | Refusal::EnvironmentsTooLarge { .. } => Status::TooLarge,
-            Refusal::TableExists { .. } | Refusal::NameInUse { .. } => Status::TableExists,
+            Refusal::TableExists { .. } | Refusal::EnvironmentDiffers { .. } | Refusal::NameInUse { .. } => {
+                Status::TableExists
+            }
             Refusal::NoSuchTable { .. } => Status::NoSuchTable,
             Refusal::NotDropped { .. } | Refusal::Purged(_) | Refusal::NeverMade(_) => Status::NotDropped,
             Refusal::NotEnoughNodes { .. } => Status::NotEnoughNodes,

@@ -12,12 +12,13 @@ impl Service {
     pub(super) async fn create_table(&self, frame: &Frame) -> Answer {
         let message: control::CreateTable = frame.decode()?;
         let live = self.group.read(|state| self.planner.heard(state).alive());
-        let made = self.make_table(CreateTable::from_request(message, live)).await?;
+        let made = self.make_table(Command::CreateTable(CreateTable::from_request(message, live))).await?;
         Ok(reply(frame, Status::Ok, &made))
     }
 
-    pub(super) async fn make_table(&self, command: CreateTable) -> Result<TableReply, Failure> {
-        match self.propose(Command::CreateTable(command)).await? {
+    /// Carries out a command that makes a table.
+    pub(super) async fn make_table(&self, command: Command) -> Result<TableReply, Failure> {
+        match self.propose(command).await? {
             Outcome::TableReady { table, created } => {
                 let answer = self.table_reply(table)?;
                 if created {
@@ -35,6 +36,7 @@ impl Service {
         Ok(reply(frame, Status::Ok, &self.all_tables().await?))
     }
 
+    /// All tables as the leader sees them.
     pub(super) async fn all_tables(&self) -> Result<TableList, Failure> {
         self.group.confirm_lead().await?;
         Ok(self.group.read(query::table_list))
@@ -60,7 +62,7 @@ impl Service {
         })
     }
 
-    /// `None` if there was nothing to drop.
+    /// Drops a table; `None` if there was nothing to drop.
     pub(super) async fn take_from_service(
         &self,
         asker: Asker,

@@ -12,10 +12,12 @@
 //! It must never let one peer harm another: what a connection may hold is bounded, one that does not move is ended, and
 //! bytes that are not the protocol end their connection and nothing else.
 //!
-//! Reading order: this file, [`connection`], [`query_cfg`], [`administration`], [`names`].
+//! Reading order: this file, [`connection`], [`query_cfg`], [`administration`], [`listing`],
+//! [`names`].
 
 mod administration;
 mod connection;
+mod listing;
 mod metrics;
 mod names;
 mod query_cfg;
