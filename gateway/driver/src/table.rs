@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pegasus_gateway::Rpc;
 use pegasus_gateway::answer::Answer;
 use pegasus_gateway::frame::RequestHeader;
 use pegasus_gateway::thrift::{ThriftError, Value};
@@ -15,8 +16,9 @@ use crate::error::Error;
 use crate::judge::{CallError, Effect, Pauses, Verdict, judge_failure, judge_name};
 use crate::route::Route;
 
-/// How long one attempt at a read may take. A write has only one that may have left, so it has all the time.
-const READ_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one attempt at reading a single row may take. Reads of many rows may be slow, and a write has only one
+/// attempt that may have left, so both have all the time.
+const ROW_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an operation waits for a new route before it tries the old one again.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Least time between two questions where the partitions are.
@@ -179,7 +181,8 @@ async fn attempt<'a, T: Value<'a>>(
         return Err(Verdict::Again { refresh: true, reason: format!("partition {index} has no primary") });
     };
     let now = Instant::now();
-    let deadline = if effect == Effect::Read { deadline.min(now + READ_ATTEMPT_TIMEOUT) } else { deadline };
+    let of_one_row = matches!(request.rpc, Rpc::Get | Rpc::Ttl);
+    let deadline = if of_one_row { deadline.min(now + ROW_ATTEMPT_TIMEOUT) } else { deadline };
     let timeout_ms = i32::try_from(deadline.saturating_duration_since(now).as_millis()).unwrap_or(i32::MAX);
     let header = RequestHeader { timeout_ms, partition_hash, ..header(route, index) };
     let failed = |error: &CallError| judge_failure(error, effect, &node.address().to_string());
