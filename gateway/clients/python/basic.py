@@ -126,7 +126,7 @@ class Basic(Checks):
     @defer.inlineCallbacks
     def sizes(self):
         key = self.prefix + "sizes"
-        for length in [1, 4095, 4096, 65535, 65536, 300 << 10, 400 << 10]:
+        for length in [1, 4095, 4096, 65535, 65536, 300 << 10, 900 << 10]:
             value = bytes((i * 7 + (i >> 8)) & 255 for i in range(length))
             yield self.is_set(key, "size %d" % length, value)
             yield self.has(key, "size %d" % length, value)

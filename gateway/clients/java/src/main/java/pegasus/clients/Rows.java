@@ -120,7 +120,7 @@ final class Rows {
   }
 
   private void sizes() throws Exception {
-    for (int length : new int[] {1, 4096, 65_536, 300 << 10, 400 << 10}) {
+    for (int length : new int[] {1, 4096, 65_536, 300 << 10, 900 << 10}) {
       byte[] value = new byte[length];
       IntStream.range(0, length).forEach(i -> value[i] = (byte) (i * 7 + (i >> 8)));
       set(key("sizes"), bytes("" + length), value, 0);
