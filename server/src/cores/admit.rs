@@ -178,12 +178,8 @@ impl Core {
         if owner != self.id {
             let mut endpoint = self.shared.config.listen;
             endpoint.set_port(endpoint.port() + owner);
-            return Refusal {
-                status: Status::StaleRoute,
-                message: format!("core {owner} of this node owns partition {id}"),
-                endpoint: Some(endpoint),
-                is_silent: false,
-            };
+            let message = format!("core {owner} of this node owns partition {id}");
+            return Refusal { endpoint: Some(endpoint), ..Refusal::new(Status::StaleRoute, message) };
         }
         if let Some(Broken { problem: (status, message), .. }) = state.broken.get(&id) {
             return Refusal::new(*status, message.clone());

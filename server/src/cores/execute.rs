@@ -303,5 +303,9 @@ impl Operation<'_> {
 }
 
 fn invalid(error: ExecuteError) -> Refusal {
-    Refusal::new(Status::InvalidArgument, error.to_string())
+    let number = match &error {
+        ExecuteError::Overflow { value, .. } => Some(*value),
+        ExecuteError::ValueNotInteger(_) | ExecuteError::OperandNotInteger(_) => None,
+    };
+    Refusal { number, ..Refusal::new(Status::InvalidArgument, error.to_string()) }
 }

@@ -75,17 +75,19 @@ pub(crate) struct Refusal {
     pub(crate) endpoint: Option<SocketAddr>,
     /// Clients of Pegasus get no answer at all: an operator has asked for that.
     pub(crate) is_silent: bool,
+    /// The number that a row keeps, to which too much was to be added. Clients of Pegasus are told.
+    pub(crate) number: Option<i64>,
 }
 
 impl Refusal {
     /// A refusal explained by its status alone.
     pub(crate) fn plain(status: Status) -> Refusal {
-        Refusal { status, message: String::new(), endpoint: None, is_silent: false }
+        Refusal { status, message: String::new(), endpoint: None, is_silent: false, number: None }
     }
 
     /// A refusal with its own explanation.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into(), endpoint: None, is_silent: false }
+        Refusal { status, message: message.into(), endpoint: None, is_silent: false, number: None }
     }
 
     /// A rule of ours is broken.

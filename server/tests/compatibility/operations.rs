@@ -196,6 +196,8 @@ async fn operations_that_read_before_they_write() {
     assert!(client.ttl(partition, b"h", b"n").1 > 0, "kept");
     assert_eq!(add(&mut client, 1, -1), (0, 0));
     assert_eq!(client.ttl(partition, b"h", b"n"), (0, -1), "cleared");
+    assert_eq!(add(&mut client, i64::MAX, 0), (0, i64::MAX));
+    assert_eq!(add(&mut client, 1, 0), (INVALID_ARGUMENT, i64::MAX), "the number that stays");
     client.set(partition, b"h", b"n", b"no number");
     assert_eq!(add(&mut client, 1, 0).0, INVALID_ARGUMENT);
 

@@ -64,7 +64,7 @@ pub(crate) fn answer(request: &Request, call: &Call, outcome: &Outcome<'_>) {
 
 /// Says why a request is not carried out.
 pub(crate) fn refuse(request: &Request, call: &Call, refusal: &Refusal) {
-    let Refusal { status, message, is_silent, .. } = refusal;
+    let Refusal { status, message, is_silent, number, .. } = refusal;
     // Of the nodes that were asked the same, the one that leads will answer.
     if *is_silent || call.is_backup {
         return;
@@ -86,7 +86,7 @@ pub(crate) fn refuse(request: &Request, call: &Call, refusal: &Refusal) {
             let context_id = if *status == Status::NotFound { SCAN_UNKNOWN } else { SCAN_COMPLETE };
             answer_scan(request, call, place, code, context_id, ScanRows::default());
         }
-        Rpc::Incr => answer_incr(request, call, place, code, 0, Decree(0)),
+        Rpc::Incr => answer_incr(request, call, place, code, number.unwrap_or_default(), Decree(0)),
         Rpc::CheckAndSet | Rpc::CheckAndMutate => {
             answer_check(request, call, place, code, (false, None), Decree(0));
         }
