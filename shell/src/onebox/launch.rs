@@ -32,6 +32,9 @@ pub fn check_ports(member: &Member) -> Result<(), String> {
         if let Err(error) = UdpSocket::bind(address) {
             return Err(port_error(member, "UDP", &address.to_string(), &error));
         }
+        if let Err(error) = TcpListener::bind(address) {
+            return Err(port_error(member, "TCP", &address.to_string(), &error));
+        }
     }
     match TcpListener::bind(member.admin) {
         Ok(_) => Ok(()),
@@ -203,6 +206,10 @@ mod tests {
         member.listen.set_port(free_port());
         member.admin = taken.local_addr().expect("an address");
         assert!(check_ports(&member).unwrap_err().contains("TCP port"));
+        // Pegasus's own clients are served at the number of the QUIC port.
+        (member.listen, member.admin) = (member.admin, member.listen);
+        let error = check_ports(&member).unwrap_err();
+        assert!(error.contains(&format!("TCP port {}", member.listen)), "{error}");
     }
 
     #[test]

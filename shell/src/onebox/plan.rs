@@ -118,7 +118,7 @@ pub struct Member {
     pub kind: Kind,
     /// QUIC address (of core 0).
     pub listen: SocketAddr,
-    /// UDP ports it uses, from `listen` on.
+    /// Port numbers it uses from `listen` on: UDP for QUIC, TCP for Pegasus's own clients.
     pub udp_ports: u16,
     /// HTTP address.
     pub admin: SocketAddr,
