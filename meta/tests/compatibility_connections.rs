@@ -161,6 +161,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("a negative body", announced(16, u32::MAX)),
         ("a body over everything", announced(16, 1 << 30)),
         ("a body over the limit of the meta service", announced(16, 512 * 1024)),
+        ("a body over everybody's limit, with its begin", [announced(16, 3 << 20), vec![0; 59]].concat()),
         (
             "a huge structure in a header of version 1",
             [b"THFT".as_slice(), &[0, 0, 0, 1, 127, 0, 0, 0, 0, 0, 0, 0]].concat(),

@@ -148,3 +148,60 @@ fn said(node: &NodeInfo) -> Option<RpcAddress> {
 fn address(address: Option<SocketAddr>) -> RpcAddress {
     address.map(RpcAddress::from).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use pegasus_wire::{Ballot, Durability, TableId, TableProperties};
+
+    use super::*;
+
+    fn node(id: u64, address: &str, alive: bool) -> NodeInfo {
+        let address: SocketAddr = address.parse().unwrap();
+        NodeInfo { node: NodeId(id), address, admin_address: address, cores: 1, alive }
+    }
+
+    /// A table of one partition, whose primary is node 1 and whose secondary is node 2.
+    fn route(nodes: Vec<NodeInfo>, others: Vec<NodeInfo>) -> Route {
+        let table = TableProperties {
+            table: TableId(7),
+            name: "temp".to_owned(),
+            partition_count: 1,
+            replica_count: 2,
+            durability: Durability::Synced,
+        };
+        let configuration = Configuration { ballot: Ballot(9), primary: Some(NodeId(1)), secondaries: vec![NodeId(2)] };
+        let reply = TableReply { table, environment: vec![], partitions: vec![configuration], nodes };
+        Route { reply, others }
+    }
+
+    #[test]
+    fn a_leader_elsewhere_is_named() {
+        let leader: SocketAddr = "127.0.0.1:34602".parse().unwrap();
+        let forward = refusal(ErrorName::ForwardToOthers, Some(leader));
+        assert_eq!(forward.err, ErrorCode("ERR_FORWARD_TO_OTHERS"));
+        assert_eq!(forward.partitions.len(), 1);
+        assert_eq!(forward.partitions[0].primary, RpcAddress::from(leader));
+        assert!(!forward.is_stateful, "Python takes a stateful answer for a good one");
+        assert!(refusal(ErrorName::ServiceNotActive, Some(leader)).partitions.is_empty());
+        assert!(refusal(ErrorName::ServiceNotActive, None).partitions.is_empty());
+    }
+
+    #[test]
+    fn somebody_always_stands_in_for_a_primary_without_an_address() {
+        let (gone, dead, alive) =
+            (node(1, "[::1]:1", true), node(2, "127.0.0.1:2", false), node(3, "127.0.0.1:3", true));
+        let primary = |route: &Route| route.partition(0).primary;
+        let at = |port: u16| RpcAddress::from(SocketAddr::from(([127, 0, 0, 1], port)));
+        let own = route(vec![node(1, "127.0.0.1:1", false), dead.clone()], vec![]);
+        assert_eq!((primary(&own), own.partition(0).ballot), (at(1), 9), "its own address, even if it is not heard of");
+        // A node that is alive goes before a member that is not.
+        let all = vec![gone.clone(), dead.clone(), alive];
+        assert_eq!(primary(&route(vec![gone.clone(), dead.clone()], all)), at(3));
+        // A member goes before others that are as alive.
+        let both = vec![gone.clone(), node(2, "127.0.0.1:2", true), node(3, "127.0.0.1:3", true)];
+        assert_eq!(primary(&route(vec![gone.clone(), dead.clone()], both)), at(2));
+        let lost = route(vec![dead.clone()], vec![dead]);
+        assert_eq!(primary(&lost), at(2), "the primary's node has no address at all");
+        assert_eq!(primary(&route(vec![gone.clone()], vec![gone])), RpcAddress(None), "nobody can be named");
+    }
+}
