@@ -6,6 +6,7 @@ pub mod exporter;
 pub mod flight;
 pub mod format;
 pub mod importer;
+pub mod pegasus;
 pub mod progress;
 pub mod reader;
 pub mod retry;

@@ -3,6 +3,7 @@
 //! The client library ends every operation within seconds and never repeats a write whose outcome is unknown. The
 //! programs that move rows know of their own writes that repeating them changes nothing, so they do.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,28 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Notes that wait to be shown; more are left out.
 const NOTES_MAX: usize = 16;
+
+/// Why something failed, whichever library says so.
+pub trait Trouble: Display {
+    /// One word for the kind.
+    fn kind(&self) -> &'static str;
+
+    /// Whether it may go away, so that what may safely happen twice is worth another attempt.
+    fn may_pass(&self) -> bool;
+}
+
+impl Trouble for Error {
+    fn kind(&self) -> &'static str {
+        Error::kind(self)
+    }
+
+    fn may_pass(&self) -> bool {
+        match self.advice() {
+            Advice::Retry | Advice::Unknown | Advice::RefreshRoute => true,
+            Advice::Done | Advice::GiveUp => false,
+        }
+    }
+}
 
 /// How long the operations of one job are tried. Shared by all of them.
 #[derive(Debug)]
@@ -64,13 +87,9 @@ pub struct Attempts<'a> {
 impl Attempts<'_> {
     /// An attempt has failed. Returns when it is time for the next one; an error (with `what` it was about) if there is
     /// none: the cause does not go away, the job is stopping, or the time is over.
-    pub async fn failed(&mut self, what: &str, error: &Error) -> Result<(), String> {
+    pub async fn failed(&mut self, what: &str, error: &impl Trouble) -> Result<(), String> {
         let text = format!("{what}: {error}");
-        let again = match error.advice() {
-            Advice::Retry | Advice::Unknown | Advice::RefreshRoute => true,
-            Advice::Done | Advice::GiveUp => false,
-        };
-        if !again || self.retry.is_stopping() {
+        if !error.may_pass() || self.retry.is_stopping() {
             return Err(text);
         }
         if self.begun.elapsed() >= self.retry.retry_for {

@@ -11,18 +11,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use pegasus_client::{ScanRow, Scanner, row_bytes, write_overhead_bytes};
+use pegasus_client::{Error, ScanRow, Scanner, row_bytes, write_overhead_bytes};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::output::Failure;
 use crate::transfer::progress::Progress;
-use crate::transfer::retry::Retry;
+use crate::transfer::retry::{Retry, Trouble};
 
 /// A group stops growing here.
 const GROUP_BYTES_TARGET: usize = 128 * 1024;
 /// Between two updates of the display.
 const TICK: Duration = Duration::from_millis(250);
+
+/// A scan that gives rows batch by batch. After an error it may be asked again, and goes on behind the last row it
+/// gave.
+pub trait Batches {
+    /// Why there are no rows.
+    type Error: Trouble;
+
+    /// The next rows, at least one; `None` at the end.
+    fn next_batch(&mut self) -> impl Future<Output = Result<Option<Vec<ScanRow>>, Self::Error>>;
+}
+
+impl Batches for Scanner {
+    type Error = Error;
+
+    async fn next_batch(&mut self) -> Result<Option<Vec<ScanRow>>, Error> {
+        Scanner::next_batch(self).await
+    }
+}
 
 /// What the partitions of one walk share.
 #[derive(Debug)]
@@ -59,10 +77,9 @@ impl Walk {
     }
 
     /// The next rows of a scan; `None` at its end.
-    pub async fn next_rows(&self, scanner: &mut Scanner) -> Result<Option<Vec<ScanRow>>, Failure> {
+    pub async fn next_rows(&self, scanner: &mut impl Batches) -> Result<Option<Vec<ScanRow>>, Failure> {
         let mut attempts = self.retry.begin();
         loop {
-            // A scan goes on behind the last row it gave, also after an error.
             let error = match scanner.next_batch().await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => error,
@@ -76,7 +93,7 @@ impl Walk {
     /// most `rows_max` rows each.
     pub fn groups<'a>(
         &'a self,
-        scanner: Scanner,
+        scanner: impl Batches + 'a,
         wanted: impl Fn(&ScanRow) -> bool + 'a,
         rows_max: usize,
     ) -> impl Stream<Item = Result<Vec<ScanRow>, Failure>> + 'a {
