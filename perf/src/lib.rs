@@ -12,6 +12,7 @@
 pub mod chaos;
 pub mod compare;
 pub mod counters;
+pub mod crowd;
 pub mod expiry;
 pub mod failure;
 pub mod limits;

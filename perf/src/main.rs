@@ -7,7 +7,7 @@ use pegasus_perf::chaos::failover;
 use pegasus_perf::chaos::verdict::Verdict;
 use pegasus_perf::onebox::{learning, without_meta};
 use pegasus_perf::{
-    Failure, chaos, compare, counters, expiry, limits, model, operations, protocols, run, scans, throttle, trace,
+    Failure, chaos, compare, counters, crowd, expiry, limits, model, operations, protocols, run, scans, throttle, trace,
 };
 
 /// Measures Pegasus and the machine under it.
@@ -28,6 +28,8 @@ enum Command {
     Compare(compare::Options),
     /// Get and set through our own protocol and through Pegasus's, side by side, with medians and ratios.
     CompareProtocols(protocols::Options),
+    /// What clients of Pegasus notice of thousands that say nothing and some that do not listen.
+    Crowd(crowd::Options),
     /// What each operation costs, beside a plain get and set.
     Operations(operations::Options),
     /// The system calls of the serving threads under a mixed load.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::CompareProtocols(options) => protocols::run(&options),
+        Command::Crowd(options) => return judged(crowd::run(&options)),
         Command::Operations(options) => operations::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Chaos(options) => return judged(chaos::run(&options)),
@@ -143,7 +146,7 @@ mod tests {
             vec!["run", "--seconds", "inf"],
             vec!["run", "--durability", "maybe"],
             vec!["run", "--keys", "0"],
-            vec!["run", "--value-bytes", "409601"],
+            vec!["run", "--value-bytes", "1024001"],
             vec!["run", "--meta", "nonsense"],
             vec!["run", "--target", "127.0.0.1:34601/temp"],
             vec!["run", "--target", "pegasus://127.0.0.1:34601/temp", "--table", "other"],
@@ -165,6 +168,7 @@ mod tests {
             vec!["expiry", "--ttl-seconds", "1"],
             vec!["throttle", "--rate", "1"],
             vec!["operations", "--rounds", "0"],
+            vec!["crowd", "--pairs", "0"],
         ] {
             let line = ["pegasus-perf"].into_iter().chain(arguments.iter().copied());
             assert!(Arguments::try_parse_from(line).is_err(), "{arguments:?}");

@@ -105,7 +105,7 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let lock = DirectoryLock::acquire(&directory).map_err(|error| NodeError::new("data_directory", error))?;
     let shared = Arc::new(open_shared(config)?);
     make_directory(&shared.replicas_directory())?;
-    raise_memlock();
+    raise_limits();
     check_io_uring()?;
     let plan = layout::recover(&shared)?;
 
@@ -191,14 +191,17 @@ fn spare_cpus(config: &Config) -> Option<Vec<usize>> {
     (config.pin_cpus == PinCpus::Auto && !spare.is_empty()).then_some(spare)
 }
 
-/// io_uring needs locked memory; lift the soft limit to the hard one. glommio reports what is still missing.
-fn raise_memlock() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls only read or write the struct passed to them.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+/// io_uring needs locked memory, and every connection and table an open file: lifts the soft limits to the hard ones.
+/// glommio reports what is still missing.
+fn raise_limits() {
+    for resource in [libc::RLIMIT_MEMLOCK, libc::RLIMIT_NOFILE] {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: both calls only read or write the struct passed to them.
+        unsafe {
+            if libc::getrlimit(resource, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(resource, &limit);
+            }
         }
     }
 }

@@ -11,4 +11,5 @@ pub mod servers;
 pub use cpu::{ThreadClock, process_cpu, thread_cpu};
 pub use latency::{Latency, LatencySummary};
 pub use measurement::{Measurement, median, median_of};
+pub use process::resident_bytes;
 pub use servers::{CpuSnapshot, CpuUse, ServerProcess};

@@ -32,6 +32,22 @@ pub fn process_stat(pid: u32) -> Result<Option<Stat>, Failure> {
     read_stat(Path::new(&format!("/proc/{pid}/stat")))
 }
 
+/// Memory of a process that is in use now; 0 if it has ended.
+pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
+    let path = format!("/proc/{pid}/status");
+    match fs::read_to_string(&path) {
+        Ok(status) => Ok(parse_resident_bytes(&status).unwrap_or(0)),
+        Err(error) if has_ended(&error) => Ok(0),
+        Err(error) => Err(Failure::at(format!("read {path}"))(error)),
+    }
+}
+
+fn parse_resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
 /// Number and stat of each living thread of a process; empty if it has ended. A thread that ends meanwhile is
 /// left out.
 pub fn thread_stats(pid: u32) -> Result<Vec<(u32, Stat)>, Failure> {
@@ -90,6 +106,14 @@ const TICKS_PER_SECOND_USUAL: u64 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_in_use_is_read() {
+        assert_eq!(parse_resident_bytes("Name:\tx\nVmRSS:\t   2048 kB\nThreads:\t1\n"), Some(2 << 20));
+        assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+        assert!(resident_bytes(std::process::id()).unwrap() > 1 << 20);
+        assert_eq!(resident_bytes(u32::MAX), Ok(0));
+    }
 
     #[test]
     fn a_stat_line_with_an_awkward_name() {
