@@ -63,6 +63,11 @@ impl Client {
         }
     }
 
+    /// True if the answer with this sequence came before one that was received.
+    pub(crate) fn has_answer(&self, sequence: i32) -> bool {
+        self.answers.contains_key(&sequence)
+    }
+
     /// The next answer; `None` at the end of the connection.
     pub(crate) fn next_answer(&mut self) -> Option<(i32, Vec<u8>)> {
         let mut chunk = [0; 1 << 16];

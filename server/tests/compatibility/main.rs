@@ -1,13 +1,19 @@
 //! Clients of Pegasus, byte by byte, against a real node.
 
 mod client;
+mod environments;
 mod hostile;
 mod operations;
 mod scans;
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{Process, Scene};
+use std::time::Instant;
+
+use pegasus_rpc::{Alpn, Endpoint, Role, Runtime};
+use pegasus_wire::messages::control::{ChangeEnvironment, Setting};
+use pegasus_wire::{FrameBuilder, MessageKind, Status};
+use support::{Caller, PATIENCE, Process, Scene};
 
 /// A node with one core that serves clients of Pegasus, with a table of one partition.
 pub(crate) struct Stage {
@@ -29,6 +35,28 @@ impl Stage {
         let node = scene.start_node(&config);
         let table = scene.make_table(partitions).await.table.table.0;
         Stage { scene, node, table, _meta: meta }
+    }
+
+    /// Gives the table these settings and no others, and waits until `holds` shows that they are in effect.
+    pub(crate) async fn set_environment(&self, settings: &[(&str, &str)], mut holds: impl FnMut() -> bool) {
+        let endpoint = Endpoint::client(Runtime::tokio(), self.scene.identity(Role::Client)).expect("an endpoint");
+        let meta =
+            Caller::connect(&endpoint, self.scene.meta_address(), Role::Meta, Alpn::Meta).await.expect("the meta");
+        let set = settings.iter().map(|(key, value)| Setting { key: (*key).to_owned(), value: (*value).to_owned() });
+        let change =
+            ChangeEnvironment { table: "table".to_owned(), set: set.collect(), delete: Vec::new(), clear: true };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &change, &[]);
+        let answer = meta.call(MessageKind::CHANGE_ENVIRONMENT, build).await;
+        assert_eq!(answer.header.status, Status::Ok, "{}", support::reason(&answer));
+        let deadline = Instant::now() + PATIENCE;
+        support::eventually(
+            "the settings in effect",
+            deadline,
+            async || {
+                if holds() { Ok(()) } else { Err(String::new()) }
+            },
+        )
+        .await;
     }
 
     /// The value of a metric of the node.

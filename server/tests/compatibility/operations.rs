@@ -160,6 +160,10 @@ async fn rows_of_many_hash_keys_and_long_counts() {
     let values: Vec<String> = found.data.iter().map(|row| String::from_utf8_lossy(row.value.0).into_owned()).collect();
     assert_eq!(values.iter().collect::<Vec<_>>(), here, "in the order asked, those that are there");
     assert!(found.data.iter().all(|row| row.hash_key == row.value && row.sort_key == Blob(b"s")));
+    let elsewhere = keys.iter().find(|key| partition_of(stage.table, 2, key.as_bytes()) != partition).expect("a key");
+    let foreign = FullKey { hash_key: Blob(elsewhere.as_bytes()), sort_key: Blob(b"s") };
+    let answer = client.call(partition, Rpc::BatchGet, &BatchGetRequest { keys: vec![foreign] });
+    assert_eq!(result::<BatchGetResponse<'_>>(&answer).error, INVALID_ARGUMENT, "a key of another partition");
     let nothing = client.call(partition, Rpc::BatchGet, &BatchGetRequest::default());
     assert_eq!(result::<BatchGetResponse<'_>>(&nothing).error, INVALID_ARGUMENT);
 
@@ -287,6 +291,56 @@ async fn requests_are_pipelined() {
         client.send_bytes(&[byte]);
     }
     assert_eq!(result::<ReadResponse<'_>>(&client.receive(9999)).value, Blob(b"2000"));
+}
+
+#[tokio::test]
+async fn a_large_answer_ends_where_it_must() {
+    let stage = Stage::new(58, 1).await;
+    let partition = PartitionId::new(stage.table, 0);
+    let mut client = Client::of(&stage.scene);
+    let value = vec![b'x'; 900 * 1024];
+    for sort_key in [b"1", b"2", b"3", b"4", b"5", b"6", b"7"] {
+        client.set(partition, b"h", sort_key, &value);
+    }
+    let all = MultiGetRequest { hash_key: Blob(b"h"), start_inclusive: true, ..MultiGetRequest::default() };
+    let (error, rows) = client.multi_get(partition, &all);
+    let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!((error, keys), (INCOMPLETE, vec!["1", "2", "3", "4", "5"]), "what passes 4 MiB is the last");
+    let rest = MultiGetRequest { start_sortkey: Blob(b"5"), start_inclusive: false, ..all };
+    let (error, rows) = client.multi_get(partition, &rest);
+    assert_eq!((error, rows.len()), (0, 2));
+}
+
+#[tokio::test]
+async fn only_the_primary_answers_what_was_asked_of_several() {
+    let stage = Stage::new(59, 1).await;
+    let mut client = Client::of(&stage.scene);
+    client.set(PartitionId::new(stage.table, 0), b"h", b"s", b"value");
+    let get = |partition: PartitionId, sequence| {
+        // The same request behind a header of version 1 that says that it is a backup.
+        let v0 = request(partition, Rpc::Get, sequence, &Blob(&key::encode(b"h", b"s")));
+        let body = &v0[48..];
+        let mut meta = vec![8, 0, 1];
+        meta.extend(partition.table.0.to_be_bytes());
+        meta.extend([8, 0, 2]);
+        meta.extend(partition.index.to_be_bytes());
+        meta.extend([2, 0, 5, 1, 0]);
+        let mut bytes = b"THFT\x00\x00\x00\x01".to_vec();
+        bytes.extend((meta.len() as u32).to_be_bytes());
+        bytes.extend((body.len() as u32).to_be_bytes());
+        bytes.extend(meta);
+        bytes.extend(body);
+        bytes
+    };
+    client.send_bytes(&get(PartitionId::new(77, 0), 500));
+    client.send_bytes(&get(PartitionId::new(stage.table, 0), 501));
+    assert_eq!(result::<ReadResponse<'_>>(&client.receive(501)).value, Blob(b"value"));
+    // An error would come a little later than an answer: one that is asked for after it is waited for as well.
+    assert_eq!(
+        client.error_of(PartitionId::new(77, 0), Rpc::Get, &Blob(&key::encode(b"h", b"s"))),
+        "ERR_OBJECT_NOT_FOUND"
+    );
+    assert!(!client.has_answer(500));
 }
 
 #[tokio::test]
