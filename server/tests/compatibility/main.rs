@@ -11,7 +11,7 @@ mod support;
 use std::time::Instant;
 
 use pegasus_rpc::{Alpn, Endpoint, Role, Runtime};
-use pegasus_wire::messages::control::{ChangeEnvironment, Setting};
+use pegasus_wire::messages::control::{ChangeEnvironment, EnvironmentEntry};
 use pegasus_wire::{FrameBuilder, MessageKind, Status};
 use support::{Caller, PATIENCE, Process, Scene};
 
@@ -42,9 +42,10 @@ impl Stage {
         let endpoint = Endpoint::client(Runtime::tokio(), self.scene.identity(Role::Client)).expect("an endpoint");
         let meta =
             Caller::connect(&endpoint, self.scene.meta_address(), Role::Meta, Alpn::Meta).await.expect("the meta");
-        let set = settings.iter().map(|(key, value)| Setting { key: (*key).to_owned(), value: (*value).to_owned() });
+        let set =
+            settings.iter().map(|(key, value)| EnvironmentEntry { key: (*key).to_owned(), value: (*value).to_owned() });
         let change =
-            ChangeEnvironment { table: "table".to_owned(), set: set.collect(), delete: Vec::new(), clear: true };
+            ChangeEnvironment { name: "table".to_owned(), clear: true, delete: Vec::new(), set: set.collect() };
         let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &change, &[]);
         let answer = meta.call(MessageKind::CHANGE_ENVIRONMENT, build).await;
         assert_eq!(answer.header.status, Status::Ok, "{}", support::reason(&answer));
