@@ -81,11 +81,13 @@ async fn the_bytes_are_those_of_the_protocol() {
     assert_eq!(call!(node, CREATE_TABLE, single).header.status, Status::Ok);
 
     // The question is that of the facts, for table "temp".
-    let question = "544846540000000000000030000000000000004a0000000000000000000000000000000000000000000000000000000080010\
-        001000000265250435f434d5f51554552595f504152544954494f4e5f434f4e4649475f42595f494e444558000000010c00010b00010000\
-        000474656d700f000208000000000000";
+    let question = [
+        "54484654 00000000 00000030 00000000 0000004a 00000000 00000000 00000000 00000000 00000000 0000000000000000",
+        "80010001 00000026 5250435f434d5f51554552595f504152544954494f4e5f434f4e4649475f42595f494e444558 00000001",
+        "0c0001 0b0001 00000004 74656d70 0f0002 08 00000000 00 00",
+    ];
     let mut client = Client::connect(&server).await;
-    client.send(&bytes(question)).await;
+    client.send(&bytes(&question.concat())).await;
     let answer = client.next().await.unwrap();
     let expected = [
         "000000bb 00000006 4552525f4f4b 80010002",
