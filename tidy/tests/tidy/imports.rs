@@ -93,6 +93,7 @@ const TABLE: &[Rule] = &[
             "pegasus-client",
             "pegasus-rpc",
             "pegasus-engine",
+            "pegasus-gateway",
             "pegasus-driver",
             "pegasus-stand-in",
             "pegasus-history",
