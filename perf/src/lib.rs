@@ -3,8 +3,8 @@
 //! Reading order: [`measure`] (clocks and histograms), [`workload`] (which operation when), [`report`] (tables and
 //! JSON), then one module per command: [`limits`], [`run`], [`compare`], [`protocols`], [`operations`], [`trace`],
 //! [`chaos`] and, on what `chaos` is made of, [`chaos::failover`] and the proofs: [`proof`] (what they share),
-//! [`model`], [`counters`], [`scans`], [`expiry`], [`throttle`]; [`onebox`] has those that stop and start processes of a onebox.
-//! Each command module owns its options and its `run`. `README.md` says what the figures mean.
+//! [`model`], [`counters`], [`scans`], [`expiry`], [`throttle`]; [`onebox`] has those that stop and start processes of
+//! a onebox. Each command module owns its options and its `run`. `README.md` says what the figures mean.
 //!
 //! Figures come from here and never from assertions in tests. The tool ends only what it started or was told to end,
 //! and every command ends by itself.
