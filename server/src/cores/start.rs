@@ -99,7 +99,7 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     let log = Log::open(log_options, log).await.map_err(|error| log_not_opened(&shared, id, &error))?;
     let endpoint = bind(&shared, id).await?;
     let compatible = match shared.config.compatibility.enabled {
-        true => Some(compatibility::bind(id, endpoint.local_address())?),
+        true => Some(compatibility::bind(id, endpoint.local_address()).await?),
         false => None,
     };
     let boot_id = BootId::current().map_err(|error| NodeError::new("boot id", error))?;
@@ -131,8 +131,7 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
     let ticks = glommio::spawn_local(core.clone().tick_loop());
     let beacons = glommio::spawn_local(core.clone().beacon_loop());
     let accepting = glommio::spawn_local(core.clone().accept_loop());
-    let accepting_compatible =
-        compatible.map(|listener| glommio::spawn_local(core.clone().accept_compatible(listener)));
+    let accepting_compatible = compatible.map(|port| glommio::spawn_local(core.clone().accept_compatible(port)));
     let inbox = core.obey(inbox).await;
     // While roles are handed over, answers and assignments still come.
     let obeying = glommio::spawn_local({

@@ -23,7 +23,8 @@ async fn who_is_denied_is_told_or_hears_nothing() {
     let stored = key::encode(b"h", b"s");
     let update = UpdateRequest { key: Blob(&stored), value: Blob(b"new"), expire_ts_seconds: 0 };
     let silent = [("replica.deny_client_request", "timeout*write")];
-    stage.set_environment(&silent, || client.get(partition, b"h", b"s").0 == 0).await;
+    let served = |client: &mut Client| client.error_of(partition, Rpc::Get, &Blob(&stored)) == "ERR_OK";
+    stage.set_environment(&silent, || served(&mut client)).await;
     let writes: Vec<i32> = (0..10).map(|_| client.send(partition, Rpc::Put, &update)).collect();
     assert_eq!(client.get(partition, b"h", b"s"), (0, b"value".to_vec()));
     // It was refused before the read that was asked for later was answered, without a word.

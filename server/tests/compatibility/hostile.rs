@@ -10,7 +10,7 @@ use pegasus_wire::{PartitionId, key};
 
 use crate::Stage;
 use crate::client::{Client, request};
-use crate::support::{PATIENCE, contains_all};
+use crate::support::{PATIENCE, contains_all, eventually};
 
 /// Idle connections; the limit of open files of a test machine allows for as many on both sides.
 const IDLE: usize = 400;
@@ -139,6 +139,29 @@ async fn idle_connections_cost_little() {
     let grown = resident_bytes(stage.node.id()).saturating_sub(before);
     assert!(grown < IDLE * 16 * 1024, "{} bytes for each", grown / IDLE);
     assert_eq!(stage.metric("compatible_connections_total"), IDLE as f64 + 1.0);
+}
+
+#[tokio::test]
+async fn a_node_whose_port_is_in_use_serves_others_until_it_is_free() {
+    let mut stage = Stage::new(60, 1).await;
+    let partition = PartitionId::new(stage.table, 0);
+    let mut client = Client::of(&stage.scene);
+    client.set(partition, b"h", b"s", b"value");
+    stage.node.stop();
+    // What a client that redials on loopback may come to: a connection with itself, from the node's port.
+    let holder = std::net::TcpListener::bind(stage.scene.node_address()).expect("the port is free");
+    stage.node = stage.scene.start_node(&stage.config);
+    let native = stage.scene.caller().await;
+    native.wait_until_serving(partition).await;
+    assert_eq!(native.get(partition, b"h", b"s").await.header.status, pegasus_wire::Status::Ok);
+    contains_all(&stage.node.log(), &["clients of Pegasus cannot be served", "another process has the TCP port"]);
+    drop(holder);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let found = eventually("the port of the node", deadline, async || {
+        TcpStream::connect(stage.scene.node_address()).map_err(|error| error.to_string())
+    });
+    drop(found.await);
+    assert_eq!(Client::of(&stage.scene).get(partition, b"h", b"s"), (0, b"value".to_vec()));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod scans;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use pegasus_rpc::{Alpn, Endpoint, Role, Runtime};
@@ -20,6 +21,7 @@ pub(crate) struct Stage {
     pub(crate) scene: Scene,
     pub(crate) node: Process,
     pub(crate) table: u32,
+    pub(crate) config: PathBuf,
     _meta: Process,
 }
 
@@ -34,7 +36,7 @@ impl Stage {
         });
         let node = scene.start_node(&config);
         let table = scene.make_table(partitions).await.table.table.0;
-        Stage { scene, node, table, _meta: meta }
+        Stage { scene, node, table, config, _meta: meta }
     }
 
     /// Gives the table these settings and no others, and waits until `holds` shows that they are in effect.

@@ -327,7 +327,7 @@ impl Caller {
         .await
     }
 
-    async fn wait_until_serving(&self, partition: PartitionId) {
+    pub(crate) async fn wait_until_serving(&self, partition: PartitionId) {
         // No key belongs to every partition: one that serves says so.
         let get = |out: &mut Vec<u8>, header| {
             FrameBuilder::append(out, header, &Get { partition, hash_key: b"k", sort_key: b"", no_value: false }, &[]);
