@@ -229,7 +229,8 @@ async fn clients_recover_when_a_node_is_killed() {
 fn requests(cluster: &TestCluster) -> u64 {
     let of_node = |node| {
         let (_, metrics) = cluster.get(node, "/metrics");
-        let lines = metrics.lines().filter(|line| line.contains("compatible_requests_total") && !line.starts_with('#'));
+        let lines =
+            metrics.lines().filter(|line| line.contains("compatibility_requests_total") && !line.starts_with('#'));
         let numbers = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         numbers.sum::<f64>() as u64
     };

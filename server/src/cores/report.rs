@@ -37,7 +37,7 @@ impl Core {
         gauge("checkpoints_being_sent", "Checkpoints being sent to learners.", state.checkpoints_served as f64);
         gauge("writes_pending", "Writes proposed and not answered.", state.pending.len() as f64);
         gauge("scan_contexts", "Snapshots kept for scans now.", state.contexts.len() as f64);
-        gauge("compatible_scans", "Scans of clients of Pegasus under way.", self.scanners.len() as f64);
+        gauge("compatibility_scans", "Scans of clients of Pegasus under way.", self.scanners.len() as f64);
         let held: usize =
             state.partitions.values().filter_map(|partition| partition.gate.as_ref()).map(|gate| gate.held()).sum();
         gauge("requests_held", "Requests that wait because of a throttle now.", held as f64);

@@ -75,11 +75,11 @@ pub(crate) struct Counters {
     /// Learners that became members after they took a checkpoint.
     pub(crate) learned_from_checkpoint: u64,
     /// Connections of clients of Pegasus.
-    pub(crate) compatible_connections: u64,
+    pub(crate) compatibility_connections: u64,
     /// Of those, the ones that were ended because of what arrived on them.
-    pub(crate) compatible_connections_broken: u64,
+    pub(crate) compatibility_broken: u64,
     /// Requests of clients of Pegasus.
-    pub(crate) compatible_requests: u64,
+    pub(crate) compatibility_requests: u64,
     /// Bytes of checkpoints sent.
     pub(crate) checkpoint_bytes_sent: u64,
     /// Bytes of checkpoints received.
@@ -133,9 +133,9 @@ impl Default for Counters {
             learned_from_window: 0,
             learned_from_log: 0,
             learned_from_checkpoint: 0,
-            compatible_connections: 0,
-            compatible_connections_broken: 0,
-            compatible_requests: 0,
+            compatibility_connections: 0,
+            compatibility_broken: 0,
+            compatibility_requests: 0,
             checkpoint_bytes_sent: 0,
             checkpoint_bytes_received: 0,
             checkpoints_taken: 0,
@@ -186,12 +186,16 @@ impl Counters {
     fn compatibility_metrics(&self) -> Vec<Metric> {
         let metric = |name, help, value: u64| Metric { name, help, value: value as f64 };
         vec![
-            metric("compatible_requests_total", "Requests of clients of Pegasus.", self.compatible_requests),
-            metric("compatible_connections_total", "Connections of clients of Pegasus.", self.compatible_connections),
+            metric("compatibility_requests_total", "Requests of clients of Pegasus.", self.compatibility_requests),
             metric(
-                "compatible_connections_broken_total",
+                "compatibility_connections_total",
+                "Connections of clients of Pegasus.",
+                self.compatibility_connections,
+            ),
+            metric(
+                "compatibility_broken_total",
                 "Connections of clients of Pegasus that broke the protocol.",
-                self.compatible_connections_broken,
+                self.compatibility_broken,
             ),
         ]
     }

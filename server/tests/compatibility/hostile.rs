@@ -51,7 +51,7 @@ async fn what_is_no_request_ends_its_connection_alone() {
         assert_eq!(answer, b"", "{what}");
         assert_eq!(other.get(partition, b"h", b"s"), (0, b"value".to_vec()), "{what} touches nobody else");
     }
-    assert_eq!(stage.metric("compatible_connections_broken_total"), count as f64);
+    assert_eq!(stage.metric("compatibility_broken_total"), count as f64);
     contains_all(&stage.node.log(), &["closing a connection of a client of Pegasus", "HTTP is served at the admin"]);
 }
 
@@ -138,7 +138,7 @@ async fn idle_connections_cost_little() {
     assert_eq!(idle[IDLE - 1].get(partition, b"h", b"s").0, 0, "it was accepted last");
     let grown = resident_bytes(stage.node.id()).saturating_sub(before);
     assert!(grown < IDLE * 16 * 1024, "{} bytes for each", grown / IDLE);
-    assert_eq!(stage.metric("compatible_connections_total"), IDLE as f64 + 1.0);
+    assert_eq!(stage.metric("compatibility_connections_total"), IDLE as f64 + 1.0);
 }
 
 #[tokio::test]

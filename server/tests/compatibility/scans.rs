@@ -67,7 +67,7 @@ async fn a_scan_has_every_row_once_in_order() {
         contexts.dedup();
         assert_eq!(contexts.len(), found.len(), "each slice names the scan anew");
     }
-    assert_eq!(stage.metric("compatible_scans"), 0.0, "they have ended");
+    assert_eq!(stage.metric("compatibility_scans"), 0.0, "they have ended");
 }
 
 #[tokio::test]

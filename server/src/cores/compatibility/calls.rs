@@ -46,7 +46,7 @@ impl Core {
         let mut request = session.begin(Form::Call(call), time_left_ms);
         let visit = Visit { partition, access, kind, hash_key_bytes: 0, bytes: body.len() as u64 };
         request.trace = Some(Trace::new(visit, now, &self.slow));
-        self.count(|counters| counters.compatible_requests += 1);
+        self.count(|counters| counters.compatibility_requests += 1);
         match if self.gated.get() { self.enter(&mut request, &visit, now) } else { Entry::Through } {
             Entry::Through => self.carry_out_call(request, body, now),
             Entry::Refused(refusal) => {

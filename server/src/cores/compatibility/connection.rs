@@ -187,7 +187,7 @@ impl Core {
     /// Logs that a connection was ended because of what arrived on it, a bounded number of times.
     fn tell_of_hostile(&self, client: SocketAddr, error: &FrameError) {
         let mut state = self.state.borrow_mut();
-        state.counters.compatible_connections_broken += 1;
+        state.counters.compatibility_broken += 1;
         if let Some(left_out) = state.hostile_lines.admit(clock::now()) {
             tracing::warn!(%client, %error, left_out, "closing a connection of a client of Pegasus");
         }

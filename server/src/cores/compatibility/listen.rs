@@ -104,7 +104,7 @@ impl Core {
                 continue;
             }
             connections.set(connections.get() + 1);
-            self.count(|counters| counters.compatible_connections += 1);
+            self.count(|counters| counters.compatibility_connections += 1);
             let (core, connections, server) = (self.clone(), connections.clone(), server.clone());
             glommio::spawn_local(async move {
                 connection::serve(core, stream, server).await;
