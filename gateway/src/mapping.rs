@@ -28,6 +28,7 @@ pub enum Said {
 /// - No name tells a client that the outcome is unknown: after each of them, or after any storage code that is unusual,
 ///   one client or another sends the request again, `ERR_TIMEOUT` included (Java). So nothing is said, and the client's
 ///   own timeout tells its caller.
+/// - A copy that failed is led by another node soon, so its clients are sent away, too.
 /// - `ERR_BUSY` makes nobody send again: the application decides.
 pub fn said(status: Status) -> Said {
     use Said::{Framework, Storage};
@@ -36,7 +37,6 @@ pub fn said(status: Status) -> Said {
         Status::NotFound => Storage(StorageCode::NotFound),
         Status::InvalidArgument => Storage(StorageCode::InvalidArgument),
         Status::Unsupported => Storage(StorageCode::NotSupported),
-        Status::Damaged => Storage(StorageCode::Corruption),
         Status::Busy => Framework(ErrorName::Busy),
         Status::NotEnoughMembers | Status::NotEnoughNodes => Framework(ErrorName::NotEnoughMember),
         Status::StaleRoute | Status::NoSuchPartition | Status::NoSuchTable | Status::NotDropped | Status::NotLeader => {
@@ -47,10 +47,11 @@ pub fn said(status: Status) -> Said {
         Status::NotPrimary
         | Status::NotServing
         | Status::ShuttingDown
+        | Status::Damaged
+        | Status::StorageFailed
         | Status::Denied
         | Status::Forbidden
         | Status::WrongCluster => Framework(ErrorName::InvalidState),
-        Status::StorageFailed => Framework(ErrorName::CapacityExceeded),
         Status::OutcomeUnknown => Said::Nothing,
         Status::TableExists | Status::Internal | Status::StaleBallot | Status::Gap | Status::BallotConflict => {
             Framework(ErrorName::Unknown)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use pegasus_engine::table::{
     Lookup, ReadMode, Scan as ScanStep, ScanOutcome, ScanRequest, Table, TableError, TableSnapshot,
 };
-use pegasus_wire::limits::SCAN_ITERATIONS_MAX;
+use pegasus_wire::limits::{READ_BYTES_TARGET, SCAN_ITERATIONS_MAX};
 use pegasus_wire::messages::data::{Filter, FilterKind, Row, SortKeys};
 
 use super::partition::CopyId;
@@ -267,7 +267,8 @@ impl Terms {
             hash_key_filter: range.hash_key_filter.borrowed(),
             sort_key_filter: range.sort_key_filter.borrowed(),
             rows_max: self.rows_max,
-            bytes_max: self.bytes_max,
+            // A core runs only so long; what is larger is read in the pool.
+            bytes_max: if mode == ReadMode::CacheOnly { self.bytes_max.min(READ_BYTES_TARGET) } else { self.bytes_max },
             iterations_max: if mode == ReadMode::CacheOnly { INLINE_ITERATIONS_MAX } else { SCAN_ITERATIONS_MAX },
             until: self.until,
             no_value: self.no_value,

@@ -4,12 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use pegasus_gateway::Rpc;
-use pegasus_gateway::messages::read::MultiGetRequest;
+use pegasus_gateway::answer::Answer;
+use pegasus_gateway::messages::read::{KeyValue, MultiGetRequest};
+use pegasus_gateway::messages::write::{MultiPutRequest, MultiRemoveRequest, UpdateResponse};
 use pegasus_gateway::thrift::Blob;
 use pegasus_wire::{PartitionId, key};
 
 use crate::Stage;
-use crate::client::{Client, request};
+use crate::client::{Client, request, result};
 use crate::support::{PATIENCE, contains_all, eventually};
 
 /// Idle connections; the limit of open files of a test machine allows for as many on both sides.
@@ -121,6 +123,60 @@ async fn a_client_that_does_not_listen_stops_only_itself() {
     assert!(grown < 256 << 20, "the node has grown by {grown} bytes");
     drop(deaf);
     assert_eq!(other.get(partition, b"h", b"a"), (0, value));
+}
+
+#[tokio::test]
+async fn what_is_read_in_a_pool_for_it_is_bounded_as_well() {
+    let stage = Stage::new(61, 1).await;
+    let partition = PartitionId::new(stage.table, 0);
+    let mut other = Client::of(&stage.scene);
+    let value = vec![b'x'; 4096];
+    for first in (0..1000).step_by(200) {
+        let keys: Vec<String> = (first..first + 200).map(|number| format!("{number:04}")).collect();
+        let row = |key| KeyValue { key: Blob(key), value: Blob(&value), expire_ts_seconds: None };
+        let kvs = keys.iter().map(|key| row(key.as_bytes()));
+        let put = MultiPutRequest { hash_key: Blob(b"h"), kvs: kvs.collect(), expire_ts_seconds: 0 };
+        assert_eq!(result::<UpdateResponse<'_>>(&other.call(partition, Rpc::MultiPut, &put)).error, 0);
+    }
+    let before = resident_bytes(stage.node.id());
+    let all = MultiGetRequest { hash_key: Blob(b"h"), start_inclusive: true, ..MultiGetRequest::default() };
+    // 500 answers of 4 MiB, none of which is read until all of them could have been given.
+    let mut deaf = Client::of(&stage.scene);
+    let mut asked = Vec::new();
+    for sequence in 1000..1500 {
+        asked.extend(request(partition, Rpc::MultiGet, sequence, &all));
+    }
+    deaf.send_bytes(&asked);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    eventually("all of them taken", deadline, async || {
+        let taken = stage.metric("compatibility_requests_total");
+        if taken >= 505.0 { Ok(()) } else { Err(format!("{taken}")) }
+    })
+    .await;
+    assert_eq!(other.get(partition, b"h", b"missing").0, 1);
+    // Each is answered, with its rows or not.
+    let mut errors = std::collections::BTreeMap::new();
+    for _ in 0..500 {
+        let (_, answer) = deaf.next_answer().expect("an answer");
+        let answer = Answer::parse(&answer).expect("an answer");
+        *errors.entry(answer.error.to_owned()).or_insert(0) += 1;
+    }
+    assert!(errors.get("ERR_OK").is_some_and(|count| *count > 0), "{errors:?}");
+    assert!(errors.get("ERR_BUSY").is_some_and(|count| *count > 100), "{errors:?}");
+    let grown = resident_bytes(stage.node.id()).saturating_sub(before);
+    assert!(grown < 512 << 20, "the node has grown by {grown} bytes");
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_refused_and_no_more() {
+    let stage = Stage::new(62, 1).await;
+    let partition = PartitionId::new(stage.table, 0);
+    let mut client = Client::of(&stage.scene);
+    let sort_keys = vec![Blob(b"k"); 20_000];
+    let remove = MultiRemoveRequest { hash_key: Blob(b"h"), sort_keys, max_count: 0 };
+    assert_eq!(client.error_of(partition, Rpc::MultiRemove, &remove), "ERR_INVALID_DATA");
+    client.set(partition, b"h", b"s", b"value");
+    assert_eq!(client.get(partition, b"h", b"s"), (0, b"value".to_vec()));
 }
 
 #[tokio::test]

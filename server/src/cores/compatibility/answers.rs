@@ -50,6 +50,7 @@ pub(crate) fn answer(request: &Request, call: &Call, outcome: &Outcome<'_>) {
             let ttl_seconds = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
             answer_row(request, call, place, StorageCode::Ok, value, ttl_seconds);
         }
+        Outcome::Rows(_) if !takes_rows(request) => answer_error(request, call, ErrorName::Busy),
         Outcome::Rows(ref rows) => answer_rows(request, call, place, rows),
         Outcome::Written { decree } => answer_write(request, call, place, StorageCode::Ok, decree),
         Outcome::Incremented { value, decree } => answer_incr(request, call, place, StorageCode::Ok, value, decree),
@@ -59,6 +60,14 @@ pub(crate) fn answer(request: &Request, call: &Call, outcome: &Outcome<'_>) {
         }
         // Nobody can ask for a copy in this protocol.
         Outcome::Copy(_) => refuse(request, call, &Refusal::internal("a copy is not said in Pegasus's protocol")),
+    }
+}
+
+/// True if the client has taken enough of what was said before.
+fn takes_rows(request: &Request) -> bool {
+    match &request.session.outlet {
+        Outlet::Socket(outbox) => outbox.takes_rows(),
+        Outlet::Stream(_) => true,
     }
 }
 
@@ -103,6 +112,8 @@ fn answer_error(request: &Request, call: &Call, error: ErrorName) {
     // Counts as unanswered until it is said.
     let call = Call { rpc, sequence, partition, detail: Detail::Nothing, is_backup: false };
     let waiting = request.session.begin(Form::Call(call), 0);
+    // The state of the core may be borrowed here. The task is polled at once, and only sleeps; later it touches nothing
+    // but the session.
     glommio::spawn_local(async move {
         sleep(RETRY_PAUSE).await;
         waiting.push_refusal(say);
@@ -112,7 +123,8 @@ fn answer_error(request: &Request, call: &Call, error: ErrorName) {
 
 /// True for an error after which the Java client sends the same request again without a pause.
 fn is_retried_at_once(error: ErrorName) -> bool {
-    matches!(error, ErrorName::InvalidState | ErrorName::ObjectNotFound | ErrorName::NotEnoughMember)
+    use ErrorName::{CapacityExceeded, InvalidState, NotEnoughMember, ObjectNotFound};
+    matches!(error, InvalidState | ObjectNotFound | NotEnoughMember | CapacityExceeded)
 }
 
 fn send<'a, T: Value<'a>>(request: &Request, call: &Call, result: &T) {
@@ -138,8 +150,9 @@ fn answer_rows(request: &Request, call: &Call, place: Place<'_>, rows: &Rows<'_>
             answer_scan(request, call, place, StorageCode::Ok, context_id, shown);
         }
         _ if call.rpc == Rpc::SortkeyCount => {
+            // That there was no time to count is said by the number alone.
             let count = if rows.complete { rows.count.cast_signed() } else { -1 };
-            answer_count(request, call, place, error, count);
+            answer_count(request, call, place, StorageCode::Ok, count);
         }
         _ if call.rpc == Rpc::BatchGet => answer_batch_get(request, call, place, error, rows),
         _ => answer_multi_get(request, call, place, error, rows),

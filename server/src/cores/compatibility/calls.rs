@@ -37,7 +37,7 @@ impl Core {
     ) -> Result<(), ThriftError> {
         let message = Message::parse(body)?;
         let partition = partition(header);
-        let Some((rpc, access, kind)) = Rpc::from_name(message.name).and_then(|rpc| served(rpc)) else {
+        let Some((rpc, access, kind)) = Rpc::from_name(message.name).and_then(served) else {
             return self.take_other(session, partition, &message);
         };
         let (sequence, is_backup) = (message.sequence, header.is_backup_request);
@@ -48,7 +48,14 @@ impl Core {
         request.trace = Some(Trace::new(visit, now, &self.slow));
         self.count(|counters| counters.compatibility_requests += 1);
         match if self.gated.get() { self.enter(&mut request, &visit, now) } else { Entry::Through } {
-            Entry::Through => self.carry_out_call(request, body, now),
+            Entry::Through => match self.carry_out_call(request, body, now) {
+                Err(ThriftError::TooManyEntries(entries)) => {
+                    tracing::debug!(entries, "a list of a client of Pegasus");
+                    session.push(|out| append_error(out, message.name, sequence, ErrorName::InvalidData));
+                    Ok(())
+                }
+                carried_out => carried_out,
+            },
             Entry::Refused(refusal) => {
                 request.refuse(refusal);
                 Ok(())
@@ -56,9 +63,11 @@ impl Core {
             Entry::Held(place) => {
                 let body = Bytes::copy_from_slice(body);
                 let resume = move |core: &Core, request: Request, now| {
-                    // What is malformed is only found out now; its connection goes on then, without an answer.
+                    let session = request.session.clone();
+                    // What is malformed is only found out now; its connection goes on then.
                     if let Err(error) = core.carry_out_call(request, &body, now) {
                         tracing::debug!(%error, "a held request of a client of Pegasus");
+                        session.push(|out| append_error(out, rpc.name().as_bytes(), sequence, ErrorName::InvalidData));
                     }
                 };
                 self.hold(request, &visit, place, Box::new(resume));

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::io::AsyncRead;
 use glommio::net::TcpStream;
@@ -26,20 +27,29 @@ use super::outbox::{SharedStream, SocketOutbox};
 const UNANSWERED_MAX: usize = 512;
 /// Requests taken before other tasks of the core get their turn.
 const BATCH_CALLS: usize = 64;
-/// Bytes received at a time, if nothing is kept.
+/// Bytes received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
-/// Least and most bytes received at a time for a request that is unfinished: its length is only what the peer says.
-const REST_BYTES: (usize, usize) = (4 << 10, 256 << 10);
+/// How long a client may leave a request unfinished, or its answers untaken, without moving a byte.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves a client until its connection ends.
 pub(super) async fn serve(core: Core, stream: TcpStream, server: Rc<str>) {
     // Only a peer that is gone already cannot be set up.
-    let Ok(client) = stream.set_nodelay(true).and_then(|()| stream.peer_addr()) else { return };
+    let set_up = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    let Ok(client) = set_up.and_then(|()| stream.peer_addr()) else { return };
     let stream: SharedStream = Rc::new(RefCell::new(stream));
-    let outbox = SocketOutbox::new(server);
+    let outbox = SocketOutbox::new(server, core.unsent_bytes.clone());
     let writer = glommio::spawn_local(outbox.clone().run(stream.clone()));
     let session = Session::new(Outlet::Socket(outbox.clone()), UNANSWERED_MAX);
-    let mut connection = Connection { core: core.clone(), session, kept: Vec::new(), needed: 0, passed_over: 0 };
+    let mut connection = Connection {
+        core: core.clone(),
+        session,
+        kept: Vec::new(),
+        needed: 0,
+        passed_over: 0,
+        is_patient: false,
+        filled: false,
+    };
     match connection.run(&stream, &outbox).await {
         Ok(()) => {
             // The client has said all, and may still listen.
@@ -64,12 +74,20 @@ struct Connection {
     needed: usize,
     /// Bytes that are still to come of a request that is too large.
     passed_over: usize,
+    /// The socket waits for the next bytes only so long, as a request is unfinished.
+    is_patient: bool,
+    /// The last receive brought as much as it could: there may be more.
+    filled: bool,
 }
 
 impl Connection {
     /// Takes requests until the client ends the connection, it breaks, or what arrives is no request.
     async fn run(&mut self, stream: &SharedStream, outbox: &SocketOutbox) -> Result<(), FrameError> {
-        while poll_fn(|context| self.poll_receive(stream, context)).await? {
+        while poll_fn(|context| self.poll_receive(stream, outbox, context)).await? {
+            if self.filled {
+                // The socket would answer at once again: without this nobody else had a turn.
+                glommio::executor().yield_task_queue_now().await;
+            }
             loop {
                 self.session.may_read().await;
                 if outbox.ready().await.is_err() {
@@ -82,14 +100,31 @@ impl Connection {
                 let kept = std::mem::take(&mut self.kept);
                 self.take(&kept)?;
             }
+            self.mind_the_time(stream);
         }
         Ok(())
     }
 
-    /// Receives what there is and takes the requests in it; false if nothing will come any more.
-    fn poll_receive(&mut self, stream: &SharedStream, context: &mut Context<'_>) -> Poll<Result<bool, FrameError>> {
-        if !self.kept.is_empty() {
-            return self.poll_receive_rest(stream, context);
+    /// An idle client may be silent for as long as it likes; one that has begun a request may not.
+    fn mind_the_time(&mut self, stream: &SharedStream) {
+        let is_unfinished = !self.kept.is_empty() || self.passed_over > 0;
+        if is_unfinished != self.is_patient {
+            // Only a time of zero is refused.
+            let _ = stream.borrow().set_read_timeout(is_unfinished.then_some(PATIENCE));
+            self.is_patient = is_unfinished;
+        }
+    }
+
+    /// Receives what there is and takes the requests in it; false if nothing will come any more, or nothing can be
+    /// answered.
+    fn poll_receive(
+        &mut self,
+        stream: &SharedStream,
+        outbox: &SocketOutbox,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<bool, FrameError>> {
+        if outbox.poll_closed(context) {
+            return Poll::Ready(Ok(false));
         }
         let mut buffer = self.core.receive_buffer.take();
         // It is empty at first, and while another connection is inside this function.
@@ -98,35 +133,26 @@ impl Connection {
         let taken = match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Ok(false)),
-            Poll::Ready(Ok(received)) => Poll::Ready(self.take(&buffer[..received]).map(|()| true)),
+            Poll::Ready(Ok(received)) => {
+                self.filled = received == buffer.len();
+                Poll::Ready(self.arrived(&buffer[..received]).map(|()| true))
+            }
         };
         self.core.receive_buffer.set(buffer);
         taken
     }
 
-    fn poll_receive_rest(
-        &mut self,
-        stream: &SharedStream,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<bool, FrameError>> {
-        let before = self.kept.len();
-        let missing = self.needed.saturating_sub(before).clamp(REST_BYTES.0, REST_BYTES.1);
-        self.kept.resize(before + missing, 0);
-        let polled = Pin::new(&mut *stream.borrow_mut()).poll_read(context, &mut self.kept[before..]);
-        let received = match polled {
-            Poll::Ready(Ok(received)) => received,
-            Poll::Pending | Poll::Ready(Err(_)) => 0,
-        };
-        self.kept.truncate(before + received);
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Ok(false)),
-            Poll::Ready(Ok(_)) if self.kept.len() < self.needed => Poll::Ready(Ok(true)),
-            Poll::Ready(Ok(_)) => {
-                let kept = std::mem::take(&mut self.kept);
-                Poll::Ready(self.take(&kept).map(|()| true))
-            }
+    /// Takes what arrived, together with what was kept, once there is something to take.
+    fn arrived(&mut self, received: &[u8]) -> Result<(), FrameError> {
+        if self.kept.is_empty() {
+            return self.take(received);
         }
+        self.kept.extend_from_slice(received);
+        if self.kept.len() < self.needed {
+            return Ok(());
+        }
+        let kept = std::mem::take(&mut self.kept);
+        self.take(&kept)
     }
 
     /// Takes as many of the requests received as may be now; the rest is kept.

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 use pegasus_engine::table::hash_key_range;
 use pegasus_replication::Moment;
-use pegasus_wire::messages::data::{Filter, MultiGet, Scan, SortKeys};
+use pegasus_wire::messages::data::{Filter, MultiGet, Rows, Scan, SortKeys};
 use pegasus_wire::{PartitionId, Status};
 
 use super::super::outcome::{Outcome, Refusal};
 use super::super::request::{Form, Part, Request};
 use super::super::{Core, clock};
-use pegasus_wire::messages::data::Rows;
 
 /// How long rows are counted; Pegasus's default.
 const COUNTING: Duration = Duration::from_secs(30);
@@ -71,10 +70,14 @@ impl Core {
             self.scan(part, &scan, clock::now());
             let part = match received(answer.await) {
                 Ok(part) => part,
-                Err(refusal) => return request.refuse(refusal),
+                Err(refusal) => {
+                    self.end_scan(partition, context);
+                    return request.refuse(refusal);
+                }
             };
             if context != 0 && part.context != context {
                 // The snapshot is gone; what was counted is of another moment.
+                self.end_scan(partition, part.context);
                 (count, context) = (0, 0);
                 (start, start_inclusive) = (hash_key_range(hash_key, b"", b"", true).0, true);
             } else {

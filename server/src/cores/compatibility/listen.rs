@@ -3,22 +3,31 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use glommio::GlommioError;
 use glommio::net::TcpListener;
 use glommio::timer::sleep;
+use rustix::process::{Resource, getrlimit};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::super::slow::Lines;
 use super::super::{Core, clock};
 use super::connection;
+use crate::config::Config;
 use crate::node::NodeError;
 
 /// How long a port in use is asked for before the node starts without it.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two attempts.
 const PORT_RETRY: Duration = Duration::from_millis(50);
+/// Connections accepted before other tasks of the core get their turn.
+const ACCEPT_BATCH: u64 = 16;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+/// How long a peer may be silent before the kernel asks whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Pause after an attempt to accept that failed, for example because no descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -26,14 +35,46 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// has it. But on loopback a client that dials a node which is down may have met itself, and such a connection holds the
 /// port until the client gives it up: a node that comes back must not fail for that.
 fn take(core: u16, address: SocketAddr) -> Result<Option<TcpListener>, NodeError> {
-    match TcpListener::bind(address) {
+    match listen(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(GlommioError::IoError(error)) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
         Err(error) => Err(NodeError(format!(
             "core {core} cannot listen on TCP {address}, where clients of Pegasus are served: {error}; mend that, or \
              turn it off (compatibility.enabled = false)"
         ))),
     }
+}
+
+/// A socket that listens, whose connections find out by themselves when their peer's machine is gone.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // The ring waits for connections only at a socket that blocks.
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Connections that are accepted have it from here.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    // SAFETY: `into_raw_fd` gave up ownership of an open socket that listens, so the new owner is the only one.
+    Ok(unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) })
+}
+
+/// How many connections a core may have: what is configured, or its share of the files that the node may open.
+fn connections_max(config: &Config) -> usize {
+    let configured = config.compatibility.connections_per_core_max;
+    let Some(files) = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()) else {
+        return configured;
+    };
+    // A quarter is left to logs, tables and others' connections.
+    let share = files / 4 * 3 / usize::from(config.cores);
+    if share < configured {
+        tracing::warn!(
+            files,
+            connections = share,
+            "the limit of open files (ulimit -Hn) allows for fewer connections than compatibility.connections_per_core_max"
+        );
+    }
+    configured.min(share)
 }
 
 /// A port for TCP.
@@ -83,10 +124,14 @@ impl Core {
             Port::InUse(address) => self.open_port(address).await,
         };
         let connections = Rc::new(Cell::new(0usize));
-        let most = self.shared.config.compatibility.connections_per_core_max;
+        let most = connections_max(&self.shared.config);
         let server: Rc<str> = listener.local_addr().map(|address| address.to_string()).unwrap_or_default().into();
         let mut lines = Lines::default();
-        loop {
+        for accepted in 1u64.. {
+            if accepted.is_multiple_of(ACCEPT_BATCH) {
+                // A full backlog is accepted from without a pause.
+                glommio::executor().yield_task_queue_now().await;
+            }
             let stream = match listener.accept().await {
                 Ok(stream) => stream,
                 Err(error) => {

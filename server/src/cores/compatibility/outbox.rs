@@ -1,9 +1,9 @@
 //! The sending side of a connection: answers are appended, a task writes whatever has gathered in one piece.
 //!
 //! The same as the outbox of a QUIC stream, for one thread and a socket. Invariants: bytes leave in the order of the
-//! pushes; after `closed` nothing more leaves.
+//! pushes; after `closed` nothing more leaves; `total` has the unsent bytes of all connections of the core.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -16,6 +16,10 @@ use pegasus_rpc::Closed;
 
 /// Bytes that a client may leave unsent before its next request is read.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Bytes that it may leave unsent before rows are refused.
+const ROWS_BYTES_MAX: usize = 16 << 20;
+/// Bytes that all clients of a core may leave unsent before rows are refused.
+const TOTAL_BYTES_MAX: usize = 256 << 20;
 /// A buffer larger than this is not kept for the next batch.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
 
@@ -30,6 +34,15 @@ struct Shared {
     state: RefCell<State>,
     /// The node's address, which answers repeat.
     server: Rc<str>,
+    /// Unsent bytes of all connections of the core.
+    total: Rc<Cell<usize>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let unsent = self.state.get_mut().unsent();
+        self.total.set(self.total.get() - unsent);
+    }
 }
 
 #[derive(Default)]
@@ -45,10 +58,16 @@ struct State {
     reader: Option<Waker>,
 }
 
+impl State {
+    fn unsent(&self) -> usize {
+        self.open.len() + self.writing
+    }
+}
+
 impl SocketOutbox {
-    /// An outbox; [`SocketOutbox::run`] empties it.
-    pub(super) fn new(server: Rc<str>) -> SocketOutbox {
-        SocketOutbox(Rc::new(Shared { state: RefCell::default(), server }))
+    /// An outbox that counts what is unsent into `total`, too; [`SocketOutbox::run`] empties it.
+    pub(super) fn new(server: Rc<str>, total: Rc<Cell<usize>>) -> SocketOutbox {
+        SocketOutbox(Rc::new(Shared { state: RefCell::default(), server, total }))
     }
 
     /// The node's address as answers say it.
@@ -63,7 +82,9 @@ impl SocketOutbox {
             if state.closed || state.finishing {
                 return Err(Closed);
             }
+            let before = state.open.len();
             build(&mut state.open);
+            self.0.total.set(self.0.total.get() + state.open.len() - before);
             state.writer.take()
         };
         if let Some(waker) = waker {
@@ -74,8 +95,23 @@ impl SocketOutbox {
 
     /// True while little enough is unsent.
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.0.state.borrow();
-        state.open.len() + state.writing < QUEUED_BYTES_MAX
+        self.0.state.borrow().unsent() < QUEUED_BYTES_MAX
+    }
+
+    /// True while rows may be answered. What was read in a pool comes here however much is unsent, so it has a bound of
+    /// its own, for this client and for all of the core.
+    pub(super) fn takes_rows(&self) -> bool {
+        self.0.state.borrow().unsent() < ROWS_BYTES_MAX && self.0.total.get() < TOTAL_BYTES_MAX
+    }
+
+    /// True if nothing leaves any more; else the task is woken when that comes to be.
+    pub(super) fn poll_closed(&self, context: &mut Context<'_>) -> bool {
+        let mut state = self.0.state.borrow_mut();
+        match &state.reader {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => state.reader = Some(context.waker().clone()),
+        }
+        state.closed
     }
 
     /// Waits until little enough is unsent.
@@ -100,9 +136,11 @@ impl SocketOutbox {
 
     /// Drops what is queued; nothing more leaves.
     pub(super) fn close(&self) {
+        let total = &self.0.total;
         self.end(|state| {
+            total.set(total.get() - state.unsent());
             state.closed = true;
-            state.open = Vec::new();
+            (state.open, state.writing) = (Vec::new(), 0);
         });
     }
 
@@ -181,8 +219,11 @@ impl SocketOutbox {
     fn written(&self, bytes: usize) {
         let waker = {
             let mut state = self.0.state.borrow_mut();
-            state.writing = state.writing.saturating_sub(bytes);
-            let has_room = state.open.len() + state.writing < QUEUED_BYTES_MAX;
+            // Nothing is left to count if the outbox was closed meanwhile.
+            let counted = bytes.min(state.writing);
+            state.writing -= counted;
+            self.0.total.set(self.0.total.get() - counted);
+            let has_room = state.unsent() < QUEUED_BYTES_MAX;
             if has_room { state.reader.take() } else { None }
         };
         if let Some(waker) = waker {

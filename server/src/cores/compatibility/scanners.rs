@@ -17,6 +17,7 @@ use pegasus_gateway::limits::SCAN_ROWS_MAX;
 use pegasus_gateway::mapping::limit;
 use pegasus_gateway::messages::read::GetScannerRequest;
 use pegasus_replication::Moment;
+use pegasus_wire::limits::{HASH_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX};
 use pegasus_wire::messages::data::{Filter, FilterKind, Rows, Scan, SortKeys};
 use pegasus_wire::{PartitionId, Status};
 
@@ -28,6 +29,14 @@ use super::super::{Core, clock};
 use super::Detail;
 use super::calls::note;
 use super::translate::filter;
+
+/// More bytes than any stored key has.
+const STORED_KEY_BYTES_BEYOND: usize = 2 + HASH_KEY_BYTES_MAX + SORT_KEY_BYTES_MAX + 1;
+
+/// An end of a range, as far as it can matter: no stored key is so long that the rest would tell it apart.
+fn cut(end: &[u8]) -> &[u8] {
+    &end[..end.len().min(STORED_KEY_BYTES_BEYOND)]
+}
 
 /// A scan between two slices, and while one is read.
 pub(crate) struct ScanCall {
@@ -150,13 +159,13 @@ impl Core {
 
     fn scan_asked(&self, asked: &GetScannerRequest<'_>) -> Result<ScanCall, Refusal> {
         let owned = |filter: Filter<'_>| (filter.kind, filter.pattern.to_vec());
-        let mut stop = asked.stop_key.0.to_vec();
-        if asked.stop_inclusive && !stop.is_empty() {
+        let mut stop = cut(asked.stop_key.0).to_vec();
+        if asked.stop_inclusive && !stop.is_empty() && stop.len() < STORED_KEY_BYTES_BEYOND {
             // The first key that is greater.
             stop.push(0);
         }
         Ok(ScanCall {
-            start: asked.start_key.0.to_vec(),
+            start: cut(asked.start_key.0).to_vec(),
             start_inclusive: asked.start_inclusive,
             stop,
             hash_key_filter: owned(filter(asked.hash_key_filter_type, asked.hash_key_filter_pattern.0)?),
