@@ -155,6 +155,32 @@ async fn reads_of_a_hash_key_stop_at_limits_and_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_those_of_what_is_answered() {
+    let led = Led::new(SCENES + 7).await;
+    let (caller, key) = (&led.caller, key_of(0, 0));
+    // Ten bytes each. A long read of them goes to the pool.
+    let keys = fill(&led, &key, 700).await;
+    let sort_keys: Vec<SortKey<'_>> = keys.iter().map(|key| SortKey { bytes: key.as_bytes() }).collect();
+    let in_pool = || led.metric("scans_in_pool_total");
+    for (bytes_max, no_value, rows) in [(20, false, 2), (21, false, 3), (20, true, 4), (4000, false, 400)] {
+        for (by_keys, reverse) in [(&sort_keys[..0], false), (&sort_keys[..0], true), (&sort_keys[..], false)] {
+            let get = MultiGet { sort_keys: by_keys, reverse, bytes_max, no_value, ..all_of(ID, &key) };
+            let before = in_pool();
+            let found = caller.rows_of(&get).await;
+            let (first, last) = if reverse { (700 - rows, 699) } else { (0, rows - 1) };
+            assert_eq!(found.keys(), keys[first..=last], "{bytes_max} bytes, reverse {reverse}");
+            assert!(!found.complete);
+            let is_long = rows == 400 || !by_keys.is_empty();
+            assert_eq!(in_pool() - before, f64::from(is_long), "{bytes_max} bytes, reverse {reverse}");
+        }
+    }
+    // And of few keys, which are read at once.
+    let get = MultiGet { sort_keys: &sort_keys[..5], bytes_max: 20, ..all_of(ID, &key) };
+    assert_eq!(caller.rows_of(&get).await.keys(), keys[..2]);
+    led.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_tables_time_limit_stops_goes_on() {
     let led = Led::new(SCENES + 6).await;
     let (key, other) = (key_of(0, 0), key_of(0, 1));

@@ -44,6 +44,12 @@ fn limits_stop_a_scan_and_say_where() {
     let by_bytes = scan(&table, &ScanRequest { bytes_max: 250, ..everything(0) });
     assert_eq!((by_bytes.rows.len(), by_bytes.complete), (3, false), "the third row of 104 bytes passes 250");
 
+    let bare = scan(&table, &ScanRequest { bytes_max: 250, key_prefix: 3, ..everything(0) });
+    assert_eq!((bare.rows.len(), bare.rows.bytes(), &bare.resume_after), (3, 303, &encode(b"a", b"2")));
+    assert_eq!(bare.rows.iter().map(|row| row.key).collect::<Vec<_>>(), [b"0", b"1", b"2"]);
+    let exactly = scan(&table, &ScanRequest { bytes_max: 202, key_prefix: 3, ..everything(0) });
+    assert_eq!(exactly.rows.len(), 2, "what is left out does not count");
+
     let (start, stop) = hash_key_range(b"b", b"", b"", false);
     let expired_too = ScanRequest { start: &start, stop: &stop, iterations_max: 5, ..everything(100) };
     let by_iterations = scan(&table, &expired_too);

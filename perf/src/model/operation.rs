@@ -366,8 +366,6 @@ impl Operation {
     pub fn keep_to_one_moment(&mut self) {
         match self {
             Operation::Scan { snapshot, .. } => *snapshot = true,
-            // Servers count bytes in their own way, and may stop before the client does.
-            Operation::MultiGetRange { bytes_max, .. } => *bytes_max = 0,
             _ => {}
         }
     }

@@ -136,11 +136,13 @@ pub(crate) fn bounded(asked: u32, limit: usize) -> usize {
 fn answer_rows(request: &Request, found: &Found, terms: &Terms, context: u64) {
     let (mut rows, count, complete, resume_after): (Vec<Row<'_>>, _, _, _) = match found {
         Found::Range(outcome) => {
-            let rows = outcome.rows.iter().map(|row| terms.row(row.key, row.value, row.expiry_seconds));
+            let rows = outcome.rows.iter();
+            let rows = rows.map(|row| Row { key: row.key, value: row.value, expiry_seconds: row.expiry_seconds });
             (rows.collect(), outcome.count, outcome.complete, &outcome.resume_after)
         }
         Found::Keys { rows, count, complete, resume_after } => {
-            let rows = rows.iter().map(|row| terms.row(&row.key, &row.value, row.expiry_seconds));
+            let rows = rows.iter();
+            let rows = rows.map(|row| Row { key: &row.key, value: &row.value, expiry_seconds: row.expiry_seconds });
             (rows.collect(), *count, *complete, resume_after)
         }
     };
