@@ -117,6 +117,9 @@ async fn one_begins_at_its_time_of_the_day() {
     set(&led, &settings(&both)).await;
     let after = compacted(&led, ID).await;
     assert!(after.estimated_rows < 20, "{after:?}");
+    let log = led.process.log();
+    let line = log.lines().find(|line| line.contains("begins partition=1.0")).unwrap();
+    assert!(line.contains("bottommost=true"), "{line}");
     led.finish();
 }
 

@@ -99,5 +99,14 @@ async fn a_slower_clock_brings_no_row_back() {
     let add = Increment { partition: ID, hash_key, sort_key: b"gone", increment: 1, expiry };
     assert_eq!(number(&led.caller.increment(&add).await), 1, "and not 8");
     assert_eq!(led.ttl(&key, b"gone").await, Some(-1), "a new row");
+    // The table's time to live counts from the later moment, too.
+    led.set_environment(&[("default_ttl", "100000")], async || {
+        let put = RowOperation::Put { sort_key: b"new", value: b"", expiry_seconds: 0 };
+        led.caller.written(ID, &key, &[put]).await;
+        led.ttl(&key, b"new").await != Some(-1)
+    })
+    .await;
+    let ttl = led.ttl(&key, b"new").await.unwrap();
+    assert!((99_900..=100_000).contains(&ttl), "{ttl}");
     led.finish();
 }
