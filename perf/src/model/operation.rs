@@ -361,12 +361,11 @@ impl Operation {
         }
     }
 
-    /// Drops the options by which a read of a hash key that is not wide may take several requests, each of its own
+    /// Drops the option by which a read of a hash key that is not wide may take several requests, each of its own
     /// moment.
     pub fn keep_to_one_moment(&mut self) {
-        match self {
-            Operation::Scan { snapshot, .. } => *snapshot = true,
-            _ => {}
+        if let Operation::Scan { snapshot, .. } = self {
+            *snapshot = true;
         }
     }
 
