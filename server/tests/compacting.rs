@@ -1,5 +1,5 @@
-//! Manual compaction on a node whose meta service the test plays: what begins one, what keeps it from beginning, how many
-//! run at a time, and what the node says of it.
+//! Manual compaction on a node whose meta service the test plays: what begins one, what keeps it from beginning, how
+//! many run at a time, and what the node says of it.
 #![allow(clippy::unwrap_used)]
 
 mod roles;

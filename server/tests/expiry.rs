@@ -12,7 +12,7 @@ use pegasus_wire::key::encode;
 use pegasus_wire::messages::control::ReplicaState;
 use pegasus_wire::messages::data::SortKey;
 use pegasus_wire::messages::data::{
-    Check, CheckAndWrite, ExpiryChange, Increment, MultiGet, RowOperation, Scan, Write,
+    Check, CheckAndWrite, ExpiryChange, Increment, MultiGet, RowOperation, Scan, SortKey, Write,
 };
 use pegasus_wire::{Ballot, Configuration, Decree, Mutation, MutationKind};
 use roles::follower::Follower;
