@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pegasus_wire::expiry::seconds_since_epoch;
 use pegasus_wire::key::encode;
 use pegasus_wire::messages::control::ReplicaState;
-use pegasus_wire::messages::data::SortKey;
 use pegasus_wire::messages::data::{
     Check, CheckAndWrite, ExpiryChange, Increment, MultiGet, RowOperation, Scan, SortKey, Write,
 };
