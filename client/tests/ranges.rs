@@ -59,9 +59,13 @@ async fn a_range_is_continued_to_its_end_or_its_limit() {
     let exactly = RangeOptions { rows_max: 10, ..RangeOptions::default() };
     let exactly = table.multi_get_range("h", &exactly).await.unwrap();
     assert!(exactly.complete && exactly.rows.len() == 10);
-    let by_size = RangeOptions { bytes_max: 17, ..RangeOptions::default() };
-    let found = table.multi_get_range("h", &by_size).await.unwrap();
+    let by_size = |bytes_max| RangeOptions { bytes_max, ..RangeOptions::default() };
+    let found = table.multi_get_range("h", &by_size(17)).await.unwrap();
     assert_eq!((found.rows.len(), found.complete), (5, false), "four bytes each, and the fifth reaches it");
+    let before = cluster.nodes[0].all_requests();
+    let found = table.multi_get_range("h", &by_size(7)).await.unwrap();
+    assert_eq!((found.rows.len(), found.complete), (2, false));
+    assert_eq!(cluster.nodes[0].all_requests(), before + 1, "hash keys count neither here nor there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,8 @@ use crate::messages::write::Mutate;
 /// Largest body of a request that is carried out. Pegasus takes writes of 1 MiB by default, headers and names come on
 /// top.
 pub const BODY_BYTES_MAX: usize = 2 * WRITE_BYTES_MAX;
-/// Largest body that is passed over, so that a client which sends too much is told so; a larger one ends the connection.
+/// Largest body that is passed over, so that a client which sends too much is told so; a larger one ends the
+/// connection.
 pub const BODY_BYTES_PASSED_OVER_MAX: usize = 64 << 20;
 /// Largest meta structure of a v1 header; its five small fields need 37 bytes.
 pub const META_BYTES_MAX: usize = 1024;

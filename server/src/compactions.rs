@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn at(minutes: &[u16]) -> ManualCompaction {
-        ManualCompaction { periodic_trigger_minutes: minutes.to_vec(), ..ManualCompaction::default() }
+        ManualCompaction { periodic_trigger_minutes: minutes.to_vec(), ..once(0) }
     }
 
     #[test]

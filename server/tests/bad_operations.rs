@@ -117,6 +117,9 @@ async fn reads_beyond_a_limit_are_refused_with_its_name() {
         refused(&caller.multi_get(&get).await, Status::TooLarge, "sort_key_bytes_max");
         refused(&caller.scan(&Scan { sort_keys, ..whole(ID) }).await, Status::TooLarge, "sort_key_bytes_max");
     }
+    let long = [SortKey { bytes: b"s" }, SortKey { bytes: &LONG_SORT_KEY }];
+    let named = MultiGet { sort_keys: &long, ..all_of(ID, &key) };
+    refused(&caller.multi_get(&named).await, Status::TooLarge, "sort_key_bytes_max");
     let keys: Vec<SortKey<'_>> = (0..=READ_ROWS_MAX).map(|_| SortKey { bytes: b"s" }).collect();
     refused(&caller.multi_get(&MultiGet { sort_keys: &keys, ..all }).await, Status::TooLarge, "read_rows_max");
     finish(led).await;

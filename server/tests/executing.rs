@@ -245,8 +245,8 @@ async fn a_tables_settings_hold_for_whatever_is_written() {
         caller.written(ID, &key, &[put(b"probe", b"")]).await;
         led.ttl(&key, b"probe").await != Some(-1)
     };
-    led.set_environment(&[("default_ttl", "1000"), ("limits.value_bytes", "2"), ("limits.write_rows", "2")], shows)
-        .await;
+    let limits = [("limits.value_bytes", "2"), ("limits.write_rows", "2"), ("limits.write_bytes", "2048")];
+    led.set_environment(&[&limits[..], &[("default_ttl", "1000")]].concat(), shows).await;
     let own = RowOperation::Put { sort_key: b"own", value: b"v", expiry_seconds: now_seconds() + 50 };
     caller.written(ID, &key, &[put(b"plain", b"v"), own]).await;
     number(&caller.increment(&add(&key, b"sum", 7)).await);
@@ -264,6 +264,11 @@ async fn a_tables_settings_hold_for_whatever_is_written() {
     refused(&caller.write(ID, &key, &three).await, Status::TooLarge, "limits.write_rows");
     let conditional = check(&key, b"x", (Check::Exist, b""), &three);
     refused(&caller.check_and_write(&conditional).await, Status::TooLarge, "limits.write_rows");
+    let (long, long_too) = ([b'a'; 1024], [b'b'; 1024]);
+    let large = [put(&long, b""), put(&long_too, b"")];
+    refused(&caller.write(ID, &key, &large).await, Status::TooLarge, "limits.write_bytes");
+    let conditional = check(&key, b"x", (Check::Nothing, b""), &large);
+    refused(&caller.check_and_write(&conditional).await, Status::TooLarge, "limits.write_bytes");
     assert_eq!(number(&caller.increment(&add(&key, b"sum", 92)).await), 99);
     refused(&caller.increment(&add(&key, b"sum", 1)).await, Status::TooLarge, "limits.value_bytes");
     assert_eq!(led.value(&key, b"sum").await, Some(b"99".to_vec()));

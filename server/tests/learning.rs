@@ -17,6 +17,7 @@ use pegasus_wire::{Ballot, Decree, FrameBuilder, FrameHeader, MessageKind, Mutat
 use roles::peer::{Incoming, frame};
 use roles::stage::{ID, Stage};
 use roles::{eventually, partition};
+use support::operations::payload;
 use support::reason;
 
 /// First scene number of this program.
@@ -113,10 +114,7 @@ impl Source {
 fn mutation(decree: u64) -> Mutation {
     let value = vec![decree as u8; 1000];
     let operations = [RowOperation::Put { sort_key: b"s", value: &value, expiry_seconds: 0 }];
-    let write = Write { partition: ID, hash_key: &decree.to_be_bytes(), operations: &operations };
-    let mut bytes = Vec::new();
-    FrameBuilder::append(&mut bytes, FrameHeader::request(MessageKind::WRITE, 0, 0), &write, &[]);
-    let payload = pegasus_wire::Frame::parse(bytes.into()).unwrap().body;
+    let payload = payload(&Write { partition: ID, hash_key: &decree.to_be_bytes(), operations: &operations });
     let (ballot, decree) = (Ballot(2), Decree(decree));
     Mutation { ballot, decree, timestamp_micros: decree.0, kind: MutationKind::Write, payload }
 }

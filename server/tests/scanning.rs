@@ -5,8 +5,11 @@
 mod roles;
 mod support;
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use pegasus_wire::key::encode;
 use pegasus_wire::messages::control::Removal;
 use pegasus_wire::messages::data::{EndScan, Filter, FilterKind, MultiGet, RowOperation, Scan, SortKey, SortKeys};
@@ -155,6 +158,32 @@ async fn reads_of_a_hash_key_stop_at_limits_and_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_those_of_what_is_answered() {
+    let led = Led::new(SCENES + 7).await;
+    let (caller, key) = (&led.caller, key_of(0, 0));
+    // Ten bytes each. A long read of them goes to the pool.
+    let keys = fill(&led, &key, 700).await;
+    let sort_keys: Vec<SortKey<'_>> = keys.iter().map(|key| SortKey { bytes: key.as_bytes() }).collect();
+    let in_pool = || led.metric("scans_in_pool_total");
+    for (bytes_max, no_value, rows) in [(20, false, 2), (21, false, 3), (20, true, 4), (4000, false, 400)] {
+        for (by_keys, reverse) in [(&sort_keys[..0], false), (&sort_keys[..0], true), (&sort_keys[..], false)] {
+            let get = MultiGet { sort_keys: by_keys, reverse, bytes_max, no_value, ..all_of(ID, &key) };
+            let before = in_pool();
+            let found = caller.rows_of(&get).await;
+            let (first, last) = if reverse { (700 - rows, 699) } else { (0, rows - 1) };
+            assert_eq!(found.keys(), keys[first..=last], "{bytes_max} bytes, reverse {reverse}");
+            assert!(!found.complete);
+            let is_long = rows == 400 || !by_keys.is_empty();
+            assert_eq!(in_pool() - before, f64::from(is_long), "{bytes_max} bytes, reverse {reverse}");
+        }
+    }
+    // And of few keys, which are read at once.
+    let get = MultiGet { sort_keys: &sort_keys[..5], bytes_max: 20, ..all_of(ID, &key) };
+    assert_eq!(caller.rows_of(&get).await.keys(), keys[..2]);
+    led.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_tables_time_limit_stops_goes_on() {
     let led = Led::new(SCENES + 6).await;
     let (key, other) = (key_of(0, 0), key_of(0, 1));
@@ -172,6 +201,23 @@ async fn what_the_tables_time_limit_stops_goes_on() {
         assert_eq!(found(&slices), stored);
         let counted = scan_all(&led, Scan { keep_context, count_only: true, ..whole(ID) }, async || ()).await;
         assert_eq!(counted.iter().map(|slice| slice.count).sum::<u64>(), 3000);
+    }
+    // Nothing else stops these reads before their end.
+    let named: Vec<SortKey<'_>> = expected.iter().map(|key| SortKey { bytes: key.as_bytes() }).collect();
+    eventually("the time to stop a scan", || async {
+        let slice = led.caller.slice_of(&whole(ID)).await;
+        (!slice.complete).then_some(())
+    })
+    .await;
+    for sort_keys in [&[][..], &named] {
+        let get = || MultiGet { sort_keys, ..all_of(ID, &key) };
+        let slice = eventually("the time to stop a multi_get", || async {
+            let slice = led.caller.rows_of(&get()).await;
+            (!slice.complete).then_some(slice)
+        })
+        .await;
+        assert_eq!(slice.keys(), expected[..slice.rows.len()]);
+        assert_eq!(slice.resume_after, slice.rows.last().unwrap().0);
     }
     led.finish();
 }
@@ -307,6 +353,36 @@ async fn slices_with_a_context_are_of_one_moment() {
     let keys = found(&slices);
     assert_eq!(keys.len(), 300 - 50 + 3);
     assert_eq!(keys.last(), Some(&encode(&key, b"zz")));
+    led.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_slice_is_of_the_moment_of_the_others() {
+    let led = Led::new(SCENES + 8).await;
+    let key = key_of(0, 0);
+    fill(&led, &key, 60).await;
+    // The first row and the last one are always written together.
+    led.caller.written(ID, &key, &[put(b"a", b""), put(b"z", b"")]).await;
+    let (writer, over, written) = (led.scene.caller().await, AtomicBool::new(false), AtomicU32::new(0));
+    let write = async |_| {
+        while !over.load(Ordering::Relaxed) {
+            let value = written.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            writer.written(ID, &key, &[put(b"a", &value), put(b"z", &value)]).await;
+        }
+    };
+    let scan = async {
+        let mut seen = BTreeSet::new();
+        for _ in 0..2000 {
+            let slices = scan_all(&led, Scan { rows_max: 50, keep_context: true, ..whole(ID) }, async || ()).await;
+            let first = slices[0].rows.first().unwrap();
+            let last = slices.last().unwrap().rows.last().unwrap();
+            assert!(slices.len() == 2 && first.1 == last.1, "{first:?} {last:?}");
+            seen.insert(first.1.clone());
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(seen.len() > 1, "nothing was written meanwhile");
+    };
+    tokio::join!(join_all((0..8).map(write)), scan);
     led.finish();
 }
 

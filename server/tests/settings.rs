@@ -1,5 +1,5 @@
 //! What a table's settings and its state do to the copies of a node while it serves: denial, throttles, slow requests,
-//! durability, names, dropping and recalling, manual compaction.
+//! durability, names, dropping and recalling.
 #![allow(clippy::unwrap_used)]
 
 mod roles;
@@ -10,14 +10,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::poll;
 use pegasus_engine::descriptor::{Descriptor, Loaded};
-use pegasus_wire::messages::control::{TableDescription, TableState};
-use pegasus_wire::messages::data::{CompactionState, CopyReply, QueryCopy, RowOperation};
-use pegasus_wire::{
-    Ballot, Configuration, Decree, Durability, Frame, FrameBuilder, MessageKind, PartitionId, Status, TableId,
-    TableProperties,
-};
+use pegasus_wire::messages::control::TableState;
+use pegasus_wire::{Decree, Durability, Frame, Status};
 use roles::led::{ID, Led, key_of};
-use roles::{eventually, partition, table};
+use roles::{eventually, partition};
 use support::reason;
 
 /// First scene number of this program.
@@ -41,30 +37,6 @@ fn stored(led: &Led) -> Descriptor {
     let directory = led.scene.path("data").join("replicas/1.0");
     let Loaded::Valid(descriptor) = Descriptor::load(&directory).unwrap() else { panic!("there is a descriptor") };
     descriptor
-}
-
-async fn query(led: &Led) -> CopyReply {
-    let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &QueryCopy { partition: ID }, &[]);
-    let answer = led.caller.call(MessageKind::QUERY_COPY, build).await;
-    assert_eq!(answer.header.status, Status::Ok, "{}", reason(&answer));
-    answer.decode().unwrap()
-}
-
-/// A partition of another table, led by the same core.
-async fn other_table(led: &Led) -> PartitionId {
-    let id = PartitionId::new(2, 0);
-    let properties = TableProperties { table: TableId(2), name: "other".into(), partition_count: 1, ..table() };
-    led.meta.change(|state| {
-        let described = TableDescription { properties, environment: Vec::new(), state: TableState::Available };
-        state.others.push(described);
-    });
-    let secondaries = vec![led.follower.node];
-    led.meta.assign(id, Configuration { ballot: Ballot(1), primary: Some(led.node), secondaries });
-    eventually("the other table to serve", || async {
-        (led.caller.set(id, b"k", b"v").await.header.status == Status::Ok).then_some(())
-    })
-    .await;
-    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +80,7 @@ async fn a_dropped_table_serves_nothing_until_it_is_recalled() {
     let scan = led.caller.scan(&support::operations::whole(ID)).await;
     says(&scan, Status::NoSuchTable, &words);
     // Operators still see it.
-    assert!(query(&led).await.applied >= Decree(1));
+    assert!(led.caller.copy_of(ID).await.applied >= Decree(1));
 
     led.meta.change(|state| {
         state.table_state = TableState::Available;
@@ -125,7 +97,7 @@ async fn a_dropped_table_serves_nothing_until_it_is_recalled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_throttled_request_waits_and_another_tables_does_not() {
     let led = Led::new(SCENES + 2).await;
-    let other = other_table(&led).await;
+    let other = led.other_table(&[]).await;
     let (key, value) = (key_of(0, 0), b"value");
     // A request a second for each of four partitions; who would wait for more than ten seconds is refused. Whether that
     // is in force yet is asked of another partition.
@@ -158,7 +130,7 @@ async fn a_throttled_request_waits_and_another_tables_does_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_table_cannot_stop_a_stream_that_others_use() {
     let led = Led::new(SCENES + 3).await;
-    let other = other_table(&led).await;
+    let other = led.other_table(&[]).await;
     let key = key_of(0, 0);
     let throttle = [("replica.read_throttling", "4*reject*14000")];
     let held = async || {
@@ -166,7 +138,7 @@ async fn one_table_cannot_stop_a_stream_that_others_use() {
         let _ = tokio::time::timeout(Duration::from_millis(50), &mut get).await;
         led.metric("requests_held") > 0.0
     };
-    led.set_environment(&throttle, held).await;
+    led.set_environment(&throttle, &held).await;
     // More than one stream may have unanswered.
     let reads = join_all((0..1500).map(|_| get(&led, &key)));
     let others = async {
@@ -186,6 +158,9 @@ async fn one_table_cannot_stop_a_stream_that_others_use() {
     let too_many = |answer: &&Frame| reason(answer).contains("too many requests wait");
     assert!(answers.iter().filter(too_many).count() >= 1200);
     assert!(answers.iter().all(|answer| matches!(answer.header.status, Status::Busy | Status::NotFound)));
+    // There is room again for as many on the stream.
+    led.set_environment(&throttle, &held).await;
+    led.set_environment(&[], async || led.metric("requests_held") == 0.0).await;
     led.finish();
 }
 
@@ -286,46 +261,5 @@ async fn a_new_name_is_durable_and_clients_go_on() {
         reason(&get(&led, &key).await).contains("table renamed refuses reads")
     })
     .await;
-    led.finish();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manual_compaction_drops_what_has_expired_and_is_remembered() {
-    let led = Led::new(SCENES + 8).await;
-    let key = key_of(0, 0);
-    // Expired in 2016.
-    let names: Vec<String> = (0..500).map(|number| format!("{number}")).collect();
-    let puts: Vec<RowOperation<'_>> = names
-        .iter()
-        .map(|name| RowOperation::Put { sort_key: name.as_bytes(), value: &[1; 100], expiry_seconds: 1 })
-        .collect();
-    led.caller.written(ID, &key, &puts).await;
-    assert_eq!(set(&led, &key).await.header.status, Status::Ok);
-    let before = query(&led).await;
-    assert!(before.primary && before.estimated_rows >= 500, "{before:?}");
-    assert_eq!((before.compaction, before.compaction_ended_seconds), (CompactionState::Idle, 0));
-
-    let once = [
-        ("manual_compact.once.trigger_time", "1"),
-        ("manual_compact.once.bottommost_level_compaction", "force"),
-        ("rocksdb.usage_scenario", "prefer_write"),
-    ];
-    led.set_environment(&once, async || query(&led).await.compaction_ended_seconds > 0).await;
-    let after = query(&led).await;
-    assert_eq!((after.compaction, after.compaction_percent), (CompactionState::Idle, 0));
-    assert!(after.estimated_rows < 20 && after.file_bytes > 0, "{after:?}");
-    assert_eq!(led.value(&key, b"s").await, Some(b"value".to_vec()), "what has not expired stays");
-    assert!(led.metric("compactions_total") >= 1.0);
-
-    // A restart does not begin it again.
-    let Led { process, scene, meta, node, follower, caller } = led;
-    drop(caller);
-    process.kill();
-    let process = scene.start_node(&scene.path("node.toml"));
-    let caller = scene.caller().await;
-    let led = Led { process, scene, meta, node, follower, caller };
-    eventually("a write to succeed", || async { (set(&led, &key).await.header.status == Status::Ok).then_some(()) })
-        .await;
-    assert_eq!(query(&led).await.compaction_ended_seconds, after.compaction_ended_seconds);
     led.finish();
 }

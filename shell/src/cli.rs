@@ -257,6 +257,8 @@ mod tests {
             "get_app_envs",
             "del_app_envs default_ttl",
             "table compact start --bottommost",
+            "table compact temp start",
+            "table compact temp status",
             "table compact status",
             "table purge 3 --force",
             "hash h s",

@@ -40,7 +40,11 @@ fn candidates(previous: &[&str], word: &str, names: &Names) -> Vec<String> {
             return names.tables.clone();
         }
         ["table", "recall" | "purge"] | ["recall"] if !word.starts_with('-') => return names.dropped.clone(),
-        ["table", "env", "set" | "del", ..] | ["set_app_envs" | "del_app_envs", ..] if !word.starts_with('-') => {
+        ["table", "env", "set" | "del", ..]
+        | ["table", "env", _, "set" | "del", ..]
+        | ["set_app_envs" | "del_app_envs", ..]
+            if !word.starts_with('-') =>
+        {
             return setting_names(previous);
         }
         _ => {}
@@ -62,6 +66,7 @@ fn candidates(previous: &[&str], word: &str, names: &Names) -> Vec<String> {
         std::iter::once(verb.get_name().to_owned()).chain(verb.get_visible_aliases().map(str::to_owned))
     });
     match previous {
+        ["table", "env" | "compact"] => verbs.chain(names.tables.iter().cloned()).collect(),
         [] | ["help"] => verbs.chain(PROMPT_WORDS.map(|(word, ..)| word.to_owned())).collect(),
         _ if std::ptr::eq(command, &root) => Vec::new(),
         _ => verbs.collect(),
@@ -118,7 +123,9 @@ mod tests {
             ["multi_del", "multi_del_range", "multi_get", "multi_get_range", "multi_get_sortkeys", "multi_set"]
         );
         assert_eq!(completions("table d"), ["describe", "drop"]);
-        assert_eq!(completions("table env "), ["clear", "del", "list", "set"]);
+        assert_eq!(completions("table env "), ["clear", "del", "list", "set", "stat", "temp"]);
+        assert_eq!(completions("table env temp "), ["clear", "del", "list", "set"]);
+        assert_eq!(completions("table compact temp sta"), ["start", "status"]);
         assert_eq!(completions("use t"), ["temp "]);
         assert_eq!(completions("use "), ["stat", "temp"]);
         assert_eq!(completions("get -t "), ["stat", "temp"]);
@@ -157,5 +164,7 @@ mod tests {
         assert!(completions("set_app_envs default_ttl ").is_empty());
         assert_eq!(completions("table env set default_ttl 60 rocksdb.w"), ["rocksdb.write_buffer_size "]);
         assert_eq!(completions("table env del default_ttl business"), ["business.info "]);
+        assert_eq!(completions("table env temp set default_ttl 60 business"), ["business.info "]);
+        assert!(completions("table env temp set default_ttl ").is_empty());
     }
 }

@@ -71,6 +71,11 @@ impl Context {
         name.ok_or_else(|| Failure::usage("name a table with --table (-t), or at the prompt with: use TABLE"))
     }
 
+    /// The name a command was given, or else that of the table to work on.
+    pub fn name_or_table(&self, given: Option<String>) -> Result<String, Failure> {
+        given.map_or_else(|| self.table_name(), Ok)
+    }
+
     /// The table to work on.
     pub async fn table(&self) -> Result<Table, Failure> {
         let name = self.table_name()?;

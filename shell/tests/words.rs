@@ -288,10 +288,13 @@ fn environment(shell: &Shell<'_>) {
     let set = shell.json("set_app_envs default_ttl 1000 business.info 'a b'");
     assert_eq!(set["environment"], json!({"default_ttl": "1000", "business.info": "a b"}));
     let listed = "setting        value\nbusiness.info  a b\ndefault_ttl    1000\n";
-    assert_eq!((shell.text("get_app_envs"), shell.text("table env list")), (listed.to_owned(), listed.to_owned()));
+    assert_eq!(
+        (shell.text("get_app_envs"), shell.text("table env words list")),
+        (listed.to_owned(), listed.to_owned())
+    );
     let refused = shell.failure("table env set business.info x default_ttl soon");
     assert!(refused.contains("default_ttl") && refused.contains("whole number"), "{refused}");
-    assert!(shell.failure("table env set no.such 1").contains("rocksdb.usage_scenario"));
+    assert!(shell.failure("table env words set no.such 1").contains("rocksdb.usage_scenario"));
     assert_eq!(shell.text("get_app_envs"), listed, "all or nothing");
     until("default_ttl is in force", || {
         shell.text("set e s v");
@@ -299,9 +302,10 @@ fn environment(shell: &Shell<'_>) {
     });
     shell.text("del_app_envs default_ttl");
     assert_eq!(shell.json("table env list")["environment"], json!({"business.info": "a b"}));
+    assert!(shell.failure("table env no_such list").contains("no_such"), "what is named is meant, not the session's");
     shell.text("set_app_envs manual_compact.disabled true");
-    assert!(shell.failure("table compact start").contains("manual_compact.disabled"));
-    shell.text("table env clear --prefix manual_compact.");
+    assert!(shell.failure("table compact words start").contains("manual_compact.disabled"));
+    shell.text("table env words clear --prefix manual_compact.");
     assert_eq!(shell.json("get_app_envs")["environment"], json!({"business.info": "a b"}));
     assert_eq!(shell.text("clear_app_envs -a"), "no settings: all defaults\n");
 
@@ -309,7 +313,7 @@ fn environment(shell: &Shell<'_>) {
     assert!(never.out.contains("no compaction was asked for"), "{}", never.out);
     let compacted = shell.json("table compact start --bottommost --wait_seconds 60");
     assert_eq!((&compacted["done"], compacted["copies"].as_array().unwrap().len()), (&json!(true), 3 * PARTITIONS));
-    assert!(shell.text("table compact status").contains("all 12 copies are done"));
+    assert!(shell.text("table compact words status").contains("all 12 copies are done"));
 }
 
 fn life_of_a_table(shell: &Shell<'_>) {

@@ -141,7 +141,7 @@ fn find<'a>(stored: &'a Partition, asked: &Asked<'_>) -> Found<'a> {
         let wanted = asked.hash_key_filter.matches(hash_key) && asked.sort_key_filter.matches(sort_key);
         if wanted && !is_expired(cell.1, now_seconds()) {
             found.count += 1;
-            bytes += key.len() + if asked.no_value { 0 } else { cell.0.len() };
+            bytes += sort_key.len() + if asked.no_value { 0 } else { cell.0.len() };
             found.rows.push((key, cell));
         }
         found.resume_after = Some(key);

@@ -178,6 +178,28 @@ const RECORD_BYTES: usize = 17;
 mod tests {
     use super::*;
 
+    fn file(name: &str, level: i32, size: usize) -> LiveFile {
+        LiveFile {
+            column_family_name: "default".to_owned(),
+            name: name.to_owned(),
+            size,
+            level,
+            start_key: None,
+            end_key: None,
+            num_entries: 0,
+            num_deletions: 0,
+        }
+    }
+
+    #[test]
+    fn progress_counts_the_files_that_are_rewritten() {
+        let files = || vec![file("/1", 0, 10), file("/2", 3, 20), file("/3", 6, 300), file("/4", 6, 400)];
+        assert_eq!(RunningCompaction::new(files(), Bottommost::Force).bytes, 730);
+        let skip = RunningCompaction::new(files(), Bottommost::Skip);
+        assert_eq!((skip.bytes, skip.files.get("/3")), (30, None));
+        assert_eq!(RunningCompaction::new(Vec::new(), Bottommost::Skip).bytes, 0);
+    }
+
     #[test]
     fn records_golden_bytes() {
         let record = CompactionRecord { began_seconds: 0x0102, ended_seconds: 0x0304 };

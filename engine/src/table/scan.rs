@@ -32,8 +32,8 @@ pub struct ScanRequest<'a> {
     pub sort_key_filter: Filter<'a>,
     /// Most rows to return. Does not bound a count.
     pub rows_max: usize,
-    /// Stop once the returned rows have this many bytes (keys and data); the last row may pass it. Does not bound a
-    /// count.
+    /// Stop once the returned rows have this many bytes (keys and data, as they are returned); the last row may pass
+    /// it. Does not bound a count.
     pub bytes_max: usize,
     /// Most rows to look at, those that expired or do not match included. Zero counts as one, so that every slice
     /// moves on.
@@ -42,6 +42,9 @@ pub struct ScanRequest<'a> {
     pub until: Option<Instant>,
     /// Return rows without their data.
     pub no_value: bool,
+    /// Return rows without so many bytes at the beginning of their stored keys: those that all keys of the range have
+    /// in common.
+    pub key_prefix: usize,
     /// Return no rows, only their number.
     pub count_only: bool,
     /// Rows that expire at or before this second (since 2016) are not there.
@@ -89,7 +92,7 @@ struct RowPlace {
 /// One row of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScannedRow<'a> {
-    /// Its stored key.
+    /// Its stored key, from `key_prefix` on.
     pub key: &'a [u8],
     /// Its data; empty with `no_value`.
     pub value: &'a [u8],
@@ -162,6 +165,7 @@ impl<'a> ScanRequest<'a> {
             iterations_max: usize::MAX,
             until: None,
             no_value: false,
+            key_prefix: 0,
             count_only: false,
             now_seconds,
         }

@@ -47,6 +47,7 @@ pub(super) fn walk(
             if !is_expired(header.expiry_seconds, request.now_seconds) {
                 outcome.count += 1;
                 if !request.count_only {
+                    let key = key.get(request.key_prefix..).unwrap_or_default();
                     outcome.rows.push(key, if request.no_value { &[] } else { data }, header.expiry_seconds);
                 }
             }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pegasus_engine::table::{OpenMode, ReadMode, Scan, ScanOutcome, Table, TableError};
+use pegasus_engine::table::{Bottommost, OpenMode, ReadMode, Scan, ScanOutcome, Table, TableError};
 use pegasus_wire::key::encode;
 
 use crate::support::*;
@@ -108,6 +108,19 @@ fn altered_or_cut_row_files_of_any_length_are_damage() {
         let error = read_all(&broken).expect_err("a cut file");
         assert!(error.is_damage(), "{length}: {error}");
     }
+}
+
+#[test]
+fn a_compaction_that_meets_an_altered_file_has_not_ended_whole() {
+    let root = tempfile::tempdir().unwrap();
+    fill(root.path());
+    let victim = files_ending(&root.path().join("rdb"), ".sst").remove(0);
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[1000] ^= 0x10;
+    fs::write(&victim, bytes).unwrap();
+    let table = open(root.path(), OpenMode::Existing).unwrap();
+    let error = table.compact(Bottommost::Force).unwrap_err();
+    assert!(matches!(error, TableError::Failed { action: "compact", .. }), "{error}");
 }
 
 #[test]

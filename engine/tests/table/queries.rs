@@ -140,6 +140,22 @@ fn what_cannot_match_is_jumped_over() {
 }
 
 #[test]
+fn what_is_behind_an_exact_sort_key_is_jumped_over() {
+    let root = tempfile::tempdir().unwrap();
+    let table = create(root.path());
+    let sort_keys = std::iter::once(vec![7]).chain((0..100).map(|last| vec![7, last]));
+    let batch: Vec<_> = (1..).zip(sort_keys).map(|(decree, sort_key)| put(decree, b"a", &sort_key, b"v", 0)).collect();
+    apply(&table, &batch);
+    for (reverse, looked_at_max) in [(false, 6), (true, 12)] {
+        let exact = Query { sort_key_filter: (FilterKind::Exact, vec![7]), reverse, ..Query::everything() };
+        let before = table.statistics().scanned_rows;
+        assert_eq!(scan(&table, &exact.request(0)).count, 1);
+        let looked_at = table.statistics().scanned_rows - before;
+        assert!(looked_at <= looked_at_max, "{looked_at} rows, reverse {reverse}");
+    }
+}
+
+#[test]
 fn a_time_that_has_come_stops_a_scan_that_has_moved_on() {
     let table = &fixture().table;
     let now = std::time::Instant::now();

@@ -1,7 +1,8 @@
 //! Scans: limits, continuation, counting, ranges, tiers.
 
-use pegasus_engine::table::{ReadMode, Scan, ScanRequest, Table, hash_key_range};
+use pegasus_engine::table::{Lookup, ReadMode, Scan, ScanRequest, Table, hash_key_range};
 use pegasus_wire::key::encode;
+use pegasus_wire::limits::SORT_KEY_BYTES_MAX;
 
 use crate::support::*;
 
@@ -43,6 +44,12 @@ fn limits_stop_a_scan_and_say_where() {
 
     let by_bytes = scan(&table, &ScanRequest { bytes_max: 250, ..everything(0) });
     assert_eq!((by_bytes.rows.len(), by_bytes.complete), (3, false), "the third row of 104 bytes passes 250");
+
+    let bare = scan(&table, &ScanRequest { bytes_max: 250, key_prefix: 3, ..everything(0) });
+    assert_eq!((bare.rows.len(), bare.rows.bytes(), &bare.resume_after), (3, 303, &encode(b"a", b"2")));
+    assert_eq!(bare.rows.iter().map(|row| row.key).collect::<Vec<_>>(), [b"0", b"1", b"2"]);
+    let exactly = scan(&table, &ScanRequest { bytes_max: 202, key_prefix: 3, ..everything(0) });
+    assert_eq!(exactly.rows.len(), 2, "what is left out does not count");
 
     let (start, stop) = hash_key_range(b"b", b"", b"", false);
     let expired_too = ScanRequest { start: &start, stop: &stop, iterations_max: 5, ..everything(100) };
@@ -147,16 +154,36 @@ fn a_scan_that_got_all_it_asked_for_does_not_need_the_next_block() {
     let root = tempfile::tempdir().unwrap();
     let table = reopen_with_200_large_rows(root.path());
     let (start, stop) = hash_key_range(b"h", b"", b"", false);
-    let whole = ScanRequest { start: &start, stop: &stop, ..everything(0) };
-    let outcome = (1..=200)
-        .map(|rows_max| {
-            let request = ScanRequest { rows_max, ..whole };
-            // Brings in the blocks of exactly these rows, at most one more.
-            scan(&table, &ScanRequest { rows_max, iterations_max: rows_max, ..whole });
-            table.scan(&request, ReadMode::CacheOnly).unwrap()
-        })
-        .find(|outcome| matches!(outcome, Scan::WouldBlock));
-    assert!(outcome.is_none(), "rows in memory are returned");
+    let first = |rows_max| ScanRequest { start: &start, stop: &stop, rows_max, ..everything(0) };
+    // Brings in the block of row 51 as well, whose last row is not far.
+    scan(&table, &first(50));
+    let is_there = |row: &u64| {
+        let read = table.read_row(&encode(b"h", &row.to_be_bytes()), 0, ReadMode::CacheOnly).unwrap();
+        matches!(read, Lookup::Found { .. })
+    };
+    let there = (1..=200).take_while(is_there).count();
+    assert!((51..150).contains(&there), "{there}");
+    let Scan::Done(outcome) = table.scan(&first(there), ReadMode::CacheOnly).unwrap() else {
+        panic!("all {there} rows are in memory")
+    };
+    assert_eq!((outcome.rows.len(), outcome.complete), (there, false));
+    assert!(matches!(table.scan(&first(there + 1), ReadMode::CacheOnly).unwrap(), Scan::WouldBlock));
+}
+
+#[test]
+fn the_last_sort_keys_come_first_in_reverse() {
+    let root = tempfile::tempdir().unwrap();
+    let table = create(root.path());
+    let longest = [0xFF; SORT_KEY_BYTES_MAX];
+    let sort_keys = [&b""[..], &[0xFF], &[0xFF, 0xFF], &[0xFF, 0xFF, 1], &longest[1..], &longest];
+    let batch: Vec<_> = (1..).zip(sort_keys).map(|(decree, sort_key)| put(decree, b"h", sort_key, b"v", 0)).collect();
+    apply(&table, &batch);
+    let (start, stop) = hash_key_range(b"h", b"", b"", false);
+    for (start, stop) in [(&start[..], &stop[..]), (b"", b"")] {
+        let outcome = scan(&table, &ScanRequest { start, stop, reverse: true, ..everything(0) });
+        let found: Vec<_> = outcome.rows.iter().rev().map(|row| row.key[3..].to_vec()).collect();
+        assert_eq!(found, sort_keys);
+    }
 }
 
 #[test]

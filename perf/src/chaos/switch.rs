@@ -110,9 +110,8 @@ impl Forwarder {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         while !self.shared.stopping.load(Ordering::Relaxed) {
             let readable = self.wait();
-            let links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for from in readable {
-                self.drain(from, &links, &mut buffer);
+                self.drain(from, &mut buffer);
             }
             self.deliver_due();
         }
@@ -134,12 +133,18 @@ impl Forwarder {
         (0..polls.len()).filter(|&place| polls[place].revents & libc::POLLIN != 0).collect()
     }
 
-    fn drain(&mut self, from: Place, links: &Links, buffer: &mut [u8]) {
+    fn drain(&mut self, from: Place, buffer: &mut [u8]) {
         for _ in 0..BATCH {
             let Ok(length) = Read::read(&mut &self.ports[from].tun, buffer) else { return };
             let Some(packet) = Packet::parse(&buffer[..length]) else { continue };
             let Some(to) = self.ports.iter().position(|port| port.address == packet.destination) else { continue };
-            let fate = if packet.is_tcp { Fate::After(0) } else { links.fate(from, to, &mut self.random) };
+            let fate = if packet.is_tcp {
+                Fate::After(0)
+            } else {
+                // As of now: what is sent after a change must not fare as before it.
+                let links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+                links.fate(from, to, &mut self.random)
+            };
             match fate {
                 Fate::After(0) => self.deliver(to, &buffer[..length]),
                 Fate::After(micros) if self.waiting.len() < WAITING_MAX => {

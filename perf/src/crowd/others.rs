@@ -43,7 +43,8 @@ pub(super) fn raise_limit_of_files(connections: u32) -> Result<(), Failure> {
     }
     if maximum.is_some_and(|maximum| maximum < needed) {
         return Err(Failure::new(format!(
-            "{connections} connections need {needed} open files, the limit is {} (ulimit -Hn): ask for fewer with --idle",
+            "{connections} connections need {needed} open files, the limit is {} (ulimit -Hn): ask for fewer \
+             with --idle",
             maximum.unwrap_or_default()
         )));
     }

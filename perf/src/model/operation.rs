@@ -361,14 +361,11 @@ impl Operation {
         }
     }
 
-    /// Drops the options by which a read of a hash key that is not wide may take several requests, each of its own
+    /// Drops the option by which a read of a hash key that is not wide may take several requests, each of its own
     /// moment.
     pub fn keep_to_one_moment(&mut self) {
-        match self {
-            Operation::Scan { snapshot, .. } => *snapshot = true,
-            // Servers count bytes in their own way, and may stop before the client does.
-            Operation::MultiGetRange { bytes_max, .. } => *bytes_max = 0,
-            _ => {}
+        if let Operation::Scan { snapshot, .. } = self {
+            *snapshot = true;
         }
     }
 

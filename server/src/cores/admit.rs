@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// The second (since 2016) that counts as now for expiry: never before the last stamp of the partition, so that a
-    /// failover to a slower clock brings no row back.
+    /// failover to a slower clock brings nothing back that had expired at the last write.
     pub(crate) fn now_seconds(&self, partition: &Partition) -> u32 {
         expiry::seconds_since_epoch(self.clock_micros().max(partition.replica.timestamp_micros()))
     }

@@ -309,3 +309,67 @@ fn invalid(error: ExecuteError) -> Refusal {
     };
     Refusal { number, ..Refusal::new(Status::InvalidArgument, error.to_string()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use pegasus_replication::{Recovered, ReplicaIdentity};
+    use pegasus_wire::{
+        ClusterId, Configuration, Durability, Mutation, MutationKind, NodeId, TableId, TableProperties,
+    };
+
+    use super::*;
+
+    const ID: PartitionId = PartitionId { table: TableId(1), index: 0 };
+
+    /// A replica under a ballot, that has applied so much and whose window holds these values of one row.
+    fn replica(ballot: u64, applied: u64, values: &[&str]) -> Replica {
+        let ballot = Ballot(ballot);
+        let mutation = |(decree, value): (u64, &&str)| {
+            let put = [RowOperation::Put { sort_key: b"s", value: value.as_bytes(), expiry_seconds: 0 }];
+            let payload = payload::encode(&Write { partition: ID, hash_key: b"h", operations: &put });
+            Mutation { ballot, decree: Decree(decree), timestamp_micros: 1, kind: MutationKind::Write, payload }
+        };
+        let configuration = Configuration { ballot, primary: Some(NodeId(1)), secondaries: Vec::new() };
+        let mutations = (applied + 1..).zip(values).map(mutation).collect();
+        let recovered = Recovered { applied: Decree(applied), mutations, ..Recovered::empty(configuration) };
+        let table = TableProperties {
+            table: ID.table,
+            name: "table".to_owned(),
+            partition_count: 1,
+            replica_count: 1,
+            durability: Durability::Synced,
+        };
+        let identity = ReplicaIdentity { cluster: ClusterId(1), node: NodeId(1), partition: ID, table };
+        Replica::new(identity, recovered, Moment(0))
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_ballot_is_read() {
+        let stored = key::encode(b"h", b"s");
+        let mut overlay = WindowOverlay::default();
+        let mut read = |replica: &Replica| {
+            let Ok(overlaid) = overlay.look_up(replica, &stored) else { panic!("a sound window") };
+            overlaid.map(|overlaid| (overlaid.decree.0, overlaid.row.map(|(value, _)| value)))
+        };
+        let found = |decree, value: &'static str| Some((decree, Some(Bytes::from_static(value.as_bytes()))));
+        assert_eq!(read(&replica(3, 0, &["one"])), found(1, "one"));
+        assert_eq!(read(&replica(3, 0, &["one", "two"])), found(2, "two"));
+        // Another primary replaced them, under the same decrees.
+        assert_eq!(read(&replica(5, 0, &["other"])), found(1, "other"));
+        assert_eq!(read(&replica(6, 0, &[])), None);
+    }
+
+    #[test]
+    fn what_is_of_no_use_any_more_is_forgotten() {
+        let stored = key::encode(b"h", b"s");
+        let mut overlay = WindowOverlay::default();
+        let window = replica(3, 0, &["one"]);
+        for later in [replica(4, 0, &["one"]), replica(3, 1, &[])] {
+            assert!(matches!(overlay.look_up(&window, &stored), Ok(Some(_))));
+            overlay.rest(&window);
+            assert!(!overlay.rows.is_empty(), "it is not applied yet");
+            overlay.rest(&later);
+            assert!(overlay.rows.is_empty());
+        }
+    }
+}

@@ -10,7 +10,7 @@ use pegasus_engine::table::{
     Lookup, ReadMode, Scan as ScanStep, ScanOutcome, ScanRequest, Table, TableError, TableSnapshot,
 };
 use pegasus_wire::limits::{READ_BYTES_TARGET, SCAN_ITERATIONS_MAX};
-use pegasus_wire::messages::data::{Filter, FilterKind, Row, SortKeys};
+use pegasus_wire::messages::data::{Filter, FilterKind, SortKeys};
 
 use super::partition::CopyId;
 use super::scans::Keeping;
@@ -96,7 +96,7 @@ pub(crate) struct OwnedFilter {
 pub(crate) struct Terms {
     /// Most rows.
     pub(crate) rows_max: usize,
-    /// Bytes after which it stops.
+    /// Bytes of the answered rows after which it stops.
     pub(crate) bytes_max: usize,
     /// When it stops.
     pub(crate) until: Option<Instant>,
@@ -144,7 +144,7 @@ pub(crate) enum Found {
 
 /// A row found by its stored key.
 pub(crate) struct KeyedRow {
-    /// The stored key.
+    /// The key as it is answered.
     pub(crate) key: Vec<u8>,
     /// Its value; empty if values are left out.
     pub(crate) value: Vec<u8>,
@@ -252,11 +252,6 @@ impl Found {
 }
 
 impl Terms {
-    /// A row as it is answered.
-    pub(crate) fn row<'a>(&self, key: &'a [u8], value: &'a [u8], expiry_seconds: u32) -> Row<'a> {
-        Row { key: key.get(self.key_prefix..).unwrap_or_default(), value, expiry_seconds }
-    }
-
     fn of_range<'a>(&self, range: &'a Range, mode: ReadMode) -> ScanRequest<'a> {
         ScanRequest {
             start: &range.start,
@@ -272,6 +267,7 @@ impl Terms {
             iterations_max: if mode == ReadMode::CacheOnly { INLINE_ITERATIONS_MAX } else { SCAN_ITERATIONS_MAX },
             until: self.until,
             no_value: self.no_value,
+            key_prefix: self.key_prefix,
             count_only: self.count_only,
             now_seconds: self.now_seconds,
         }
@@ -304,8 +300,9 @@ impl Terms {
                     count += 1;
                     if !self.count_only {
                         let value = if self.no_value { Vec::new() } else { value.into_vec() };
+                        let key = key.get(self.key_prefix..).unwrap_or_default().to_vec();
                         bytes += key.len() + value.len();
-                        rows.push(KeyedRow { key: key.clone(), value, expiry_seconds });
+                        rows.push(KeyedRow { key, value, expiry_seconds });
                     }
                 }
             }

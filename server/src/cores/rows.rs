@@ -176,11 +176,13 @@ pub(crate) fn bounded(asked: u32, limit: usize) -> usize {
 fn answer_rows(request: &Request, found: &Found, terms: &Terms, context: u64) {
     let (mut rows, count, complete, resume_after): (Vec<Row<'_>>, _, _, _) = match found {
         Found::Range(outcome) => {
-            let rows = outcome.rows.iter().map(|row| terms.row(row.key, row.value, row.expiry_seconds));
+            let rows = outcome.rows.iter();
+            let rows = rows.map(|row| Row { key: row.key, value: row.value, expiry_seconds: row.expiry_seconds });
             (rows.collect(), outcome.count, outcome.complete, &outcome.resume_after)
         }
         Found::Keys { rows, count, complete, resume_after } => {
-            let rows = rows.iter().map(|row| terms.row(&row.key, &row.value, row.expiry_seconds));
+            let rows = rows.iter();
+            let rows = rows.map(|row| Row { key: &row.key, value: &row.value, expiry_seconds: row.expiry_seconds });
             (rows.collect(), *count, *complete, resume_after)
         }
     };
@@ -188,14 +190,35 @@ fn answer_rows(request: &Request, found: &Found, terms: &Terms, context: u64) {
     if terms.turned {
         rows.reverse();
     }
-    // Nothing comes before the empty sort key; and as the end of a range it would mean that there is none.
-    let complete = complete || (terms.turned && resume_after.is_empty());
+    let complete = complete || is_at_the_beginning(terms, resume_after);
     request.answer(&Outcome::Rows(Rows { rows: &rows, count, complete, resume_after, context }));
+}
+
+/// True if a read from the end has come to the empty sort key. Nothing comes before it; and as the end of a range it
+/// would mean that there is none.
+fn is_at_the_beginning(terms: &Terms, resume_after: &[u8]) -> bool {
+    terms.turned && resume_after.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_from_the_end_is_over_at_the_empty_sort_key() {
+        let terms = |turned| Terms {
+            rows_max: 1,
+            bytes_max: 1,
+            until: None,
+            no_value: false,
+            count_only: false,
+            now_seconds: 0,
+            key_prefix: 3,
+            turned,
+        };
+        let ends = [(true, &b""[..]), (true, b"a"), (false, b""), (false, b"a")];
+        assert_eq!(ends.map(|(turned, after)| is_at_the_beginning(&terms(turned), after)), [true, false, false, false]);
+    }
 
     #[test]
     fn zero_means_the_limit() {

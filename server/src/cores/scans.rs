@@ -117,13 +117,8 @@ impl Core {
         let mut released = Vec::new();
         let context = match keeping {
             Keeping::Nothing => 0,
-            Keeping::New => match snapshot {
-                Some(snapshot) if !complete => self.keep_snapshot(copy, snapshot, &mut released),
-                snapshot => {
-                    released.extend(snapshot);
-                    0
-                }
-            },
+            // One that ends at once has none.
+            Keeping::New => snapshot.map_or(0, |snapshot| self.keep_snapshot(copy, snapshot, &mut released)),
             // A handle that is only dropped here is never the last one: the store has another.
             Keeping::Known { id, keep } if keep && !complete => id,
             Keeping::Known { id, .. } => {

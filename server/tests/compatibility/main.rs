@@ -1,4 +1,5 @@
 //! Clients of Pegasus, byte by byte, against a real node.
+#![allow(clippy::unwrap_used)]
 
 mod client;
 mod environments;

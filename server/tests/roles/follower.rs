@@ -66,7 +66,9 @@ async fn follow(mut incoming: Incoming, mut held: watch::Receiver<bool>, seen: w
                     });
                     owed = Some((prepare.ballot, prepare.decree));
                 }
-                _ => answer(&incoming, &frame),
+                MessageKind::ESTABLISH => owed = Some(established(&incoming, &frame)),
+                MessageKind::BEACON => grant(&incoming, &frame),
+                _ => {}
             }
         }
         if !*held.borrow_and_update()
@@ -91,22 +93,19 @@ fn acknowledge(incoming: &Incoming, ballot: Ballot, logged: Decree) {
     let _ = incoming.outbox.push(|out| FrameBuilder::append(out, header, &body, &[]));
 }
 
-fn answer(incoming: &Incoming, frame: &Frame) {
+/// It has everything, so nothing is sent again; what is in its log already is still to be acknowledged.
+fn established(incoming: &Incoming, frame: &Frame) -> (Ballot, Decree) {
+    let establish: Establish = frame.decode().expect("an establishment");
+    let (ballot, committed) = (establish.configuration.ballot, establish.committed);
+    let body = Established { ballot, next_decree: establish.last_decree.next(), committed, uncertain: false };
     let header = FrameHeader::answer(frame.header.kind, frame.header.request_id, Status::Ok);
-    let _ = match frame.header.kind {
-        MessageKind::ESTABLISH => {
-            let establish: Establish = frame.decode().expect("an establishment");
-            let (ballot, committed) = (establish.configuration.ballot, establish.committed);
-            // It has everything, so nothing is sent again.
-            let next_decree = establish.last_decree.next();
-            let body = Established { ballot, next_decree, committed, uncertain: false };
-            incoming.outbox.push(|out| FrameBuilder::append(out, header, &body, &[]))
-        }
-        MessageKind::BEACON => {
-            frame.decode::<Beacon>().expect("a beacon");
-            let body = BeaconAnswer { refused: Vec::new() };
-            incoming.outbox.push(|out| FrameBuilder::append(out, header, &body, &[]))
-        }
-        _ => Ok(()),
-    };
+    let _ = incoming.outbox.push(|out| FrameBuilder::append(out, header, &body, &[]));
+    (ballot, establish.last_decree)
+}
+
+fn grant(incoming: &Incoming, frame: &Frame) {
+    frame.decode::<Beacon>().expect("a beacon");
+    let header = FrameHeader::answer(frame.header.kind, frame.header.request_id, Status::Ok);
+    let body = BeaconAnswer { refused: Vec::new() };
+    let _ = incoming.outbox.push(|out| FrameBuilder::append(out, header, &body, &[]));
 }

@@ -1,9 +1,11 @@
 //! A node that leads two partitions, with a secondary that the test plays: what is committed when is the test's to say.
 
 use pegasus_wire::hash::partition_index;
-use pegasus_wire::messages::control::EnvironmentEntry;
+use pegasus_wire::messages::control::{EnvironmentEntry, TableDescription, TableState};
 use pegasus_wire::messages::data::{ArchivedGetReply, Get, RowOperation};
-use pegasus_wire::{Ballot, Configuration, FrameBuilder, MessageKind, NodeId, PartitionId, Status};
+use pegasus_wire::{
+    Ballot, Configuration, FrameBuilder, MessageKind, NodeId, PartitionId, Status, TableId, TableProperties,
+};
 
 use super::follower::Follower;
 use super::meta::PlayedMeta;
@@ -12,7 +14,7 @@ use super::{eventually, partition, table};
 use crate::support::{Caller, Process, Scene};
 
 /// The partition that tests work in.
-pub(crate) const ID: PartitionId = PartitionId { table: pegasus_wire::TableId(1), index: 0 };
+pub(crate) const ID: PartitionId = PartitionId { table: TableId(1), index: 0 };
 
 /// The node, the meta service and the secondary.
 pub(crate) struct Led {
@@ -27,9 +29,15 @@ pub(crate) struct Led {
 
 impl Led {
     pub(crate) async fn new(number: u16) -> Led {
+        Led::with(number, |_| ()).await
+    }
+
+    /// With another configuration of the node.
+    pub(crate) async fn with(number: u16, change: impl FnOnce(&mut toml::Table)) -> Led {
         let scene = Scene::new(number);
         let meta = PlayedMeta::start(&scene);
         let config = scene.node_config("node", |config| {
+            change(config);
             // A test may hold acknowledgements back for as long as it likes.
             let patience = ("prepare_timeout_ms".to_owned(), toml::Value::from(60_000));
             config.insert("replication".to_owned(), toml::Table::from_iter([patience]).into());
@@ -37,10 +45,41 @@ impl Led {
         let process = scene.start_node(&config);
         let node = meta.wait_for_node(&scene).await;
         let follower = Follower::start(PlayedNode::start(&scene, &meta, 8));
-        for index in [0, 1] {
-            let secondaries = vec![follower.node];
-            meta.assign(partition(index), Configuration { ballot: Ballot(1), primary: Some(node), secondaries });
-        }
+        let caller = scene.caller().await;
+        let led = Led { process, scene, meta, node, follower, caller };
+        led.lead(partition(0));
+        led.lead(partition(1));
+        led.serving().await;
+        led
+    }
+
+    /// Has the node lead a partition.
+    pub(crate) fn lead(&self, partition: PartitionId) {
+        let secondaries = vec![self.follower.node];
+        self.meta.assign(partition, Configuration { ballot: Ballot(1), primary: Some(self.node), secondaries });
+    }
+
+    /// A partition of another table, led by the same core.
+    pub(crate) async fn other_table(&self, settings: &[(&str, &str)]) -> PartitionId {
+        let id = PartitionId::new(2, 0);
+        let properties = TableProperties { table: TableId(2), name: "other".into(), partition_count: 1, ..table() };
+        let environment = entries(settings);
+        let described = TableDescription { properties, environment, state: TableState::Available };
+        self.meta.change(|state| state.others.push(described));
+        self.lead(id);
+        eventually("the other table to serve", || async {
+            (self.caller.set(id, b"k", b"v").await.header.status == Status::Ok).then_some(())
+        })
+        .await;
+        id
+    }
+
+    /// Kills the node, starts it again, and waits until both partitions take writes.
+    pub(crate) async fn restart(self) -> Led {
+        let Led { process, scene, meta, node, follower, caller } = self;
+        drop(caller);
+        process.kill();
+        let process = scene.start_node(&scene.path("node.toml"));
         let caller = scene.caller().await;
         let led = Led { process, scene, meta, node, follower, caller };
         led.serving().await;
@@ -62,8 +101,7 @@ impl Led {
 
     /// Gives the table an environment, and waits until `shows` says that it is in force.
     pub(crate) async fn set_environment(&self, settings: &[(&str, &str)], shows: impl AsyncFn() -> bool) {
-        let entry = |&(key, value): &(&str, &str)| EnvironmentEntry { key: key.to_owned(), value: value.to_owned() };
-        self.meta.change(|state| state.environment = settings.iter().map(entry).collect());
+        self.meta.change(|state| state.environment = entries(settings));
         eventually("the environment to be in force", || async { shows().await.then_some(()) }).await;
     }
 
@@ -111,6 +149,11 @@ impl Led {
         drop(self.caller);
         self.process.stop();
     }
+}
+
+fn entries(settings: &[(&str, &str)]) -> Vec<EnvironmentEntry> {
+    let entry = |&(key, value): &(&str, &str)| EnvironmentEntry { key: key.to_owned(), value: value.to_owned() };
+    settings.iter().map(entry).collect()
 }
 
 /// The n-th hash key that belongs to a partition of the table.

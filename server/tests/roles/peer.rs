@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use pegasus_rpc::{Alpn, Connection, Endpoint, EndpointOptions, FrameReader, FrameWriter, Outbox, Role, Runtime};
 use pegasus_wire::messages::peer::{
     Acknowledge, Beacon, BeaconAnswer, BeaconEntry, CommitPoint, Establish, Established, Prepare, TakeCheckpoint,
 };
 use pegasus_wire::{
-    Ballot, Configuration, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, MutationKind, NodeId, NodeInfo,
-    PartitionId, Status,
+    Ballot, Configuration, Decree, Frame, FrameBuilder, FrameHeader, MessageKind, Mutation, MutationKind, NodeId,
+    NodeInfo, PartitionId, Status,
 };
 use tokio::sync::mpsc;
 
@@ -129,7 +130,7 @@ pub(crate) struct PeerStream {
 }
 
 impl PeerStream {
-    /// Sends one frame without attachment.
+    /// Sends one frame.
     pub(crate) async fn send(&mut self, bytes: Vec<u8>) {
         self.writer.write(&bytes).await.expect("the stream is open");
     }
@@ -155,14 +156,19 @@ impl PeerStream {
 
     /// Prepares an empty mutation.
     pub(crate) async fn prepare(&mut self, ballot: u64, decree: u64, committed: u64) {
-        let prepare = Prepare {
-            ballot: Ballot(ballot),
-            decree: Decree(decree),
-            committed: Decree(committed),
-            timestamp_micros: decree,
-            mutation_kind: MutationKind::Empty as u8,
-        };
-        self.send(frame(MessageKind::PREPARE, &prepare)).await;
+        let (ballot, decree, kind) = (Ballot(ballot), Decree(decree), MutationKind::Empty);
+        let mutation = Mutation { ballot, decree, timestamp_micros: decree.0, kind, payload: Bytes::new() };
+        self.prepare_mutation(&mutation, committed).await;
+    }
+
+    /// Prepares a mutation.
+    pub(crate) async fn prepare_mutation(&mut self, mutation: &Mutation, committed: u64) {
+        let &Mutation { ballot, decree, timestamp_micros, kind, ref payload } = mutation;
+        let committed = Decree(committed);
+        let prepare = Prepare { ballot, decree, committed, timestamp_micros, mutation_kind: kind as u8 };
+        let mut bytes = Vec::new();
+        FrameBuilder::append(&mut bytes, FrameHeader::request(MessageKind::PREPARE, 1, 1000), &prepare, payload);
+        self.send(bytes).await;
     }
 
     /// Waits until the node has logged up to a decree.

@@ -1,10 +1,11 @@
 //! Requests of the data protocol as a test writes them, and their answers as it compares them.
 
+use bytes::Bytes;
 use pegasus_wire::messages::data::{
-    ArchivedRows, ArchivedWriteReply, CheckAndWrite, CheckReply, Filter, Increment, IncrementReply, MultiGet,
-    RowOperation, Scan, SortKeys, Write,
+    ArchivedRows, ArchivedWriteReply, CheckAndWrite, CheckReply, CopyReply, Filter, Increment, IncrementReply,
+    MultiGet, QueryCopy, RowOperation, Scan, SortKeys, Write,
 };
-use pegasus_wire::{Decree, Frame, FrameBuilder, MessageKind, PartitionId, Status};
+use pegasus_wire::{Decree, Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId, Status};
 
 use super::{Caller, reason};
 
@@ -24,6 +25,13 @@ impl Slice {
     pub(crate) fn keys(&self) -> Vec<String> {
         self.rows.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect()
     }
+}
+
+/// A write as the payload of a mutation.
+pub(crate) fn payload(write: &Write<'_>) -> Bytes {
+    let mut bytes = Vec::new();
+    FrameBuilder::append(&mut bytes, FrameHeader::request(MessageKind::WRITE, 0, 0), write, &[]);
+    Frame::parse(bytes.into()).expect("a frame").body
 }
 
 /// All rows of a hash key.
@@ -94,6 +102,13 @@ impl Caller {
     /// Reads rows, and it is carried out.
     pub(crate) async fn rows_of(&self, get: &MultiGet<'_>) -> Slice {
         slice(&self.multi_get(get).await)
+    }
+
+    /// What the node says of its copy.
+    pub(crate) async fn copy_of(&self, partition: PartitionId) -> CopyReply {
+        let query = QueryCopy { partition };
+        let build = |out: &mut Vec<u8>, header| FrameBuilder::append(out, header, &query, &[]);
+        ok(&self.call(MessageKind::QUERY_COPY, build).await).decode().expect("what it knows of a copy")
     }
 
     /// Scans, and it is carried out.

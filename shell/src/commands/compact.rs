@@ -22,6 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// `table compact` and its verbs.
 #[derive(Debug, Args)]
 pub struct CompactCommand {
+    /// The table; without one, that of --table or `use`. One that is called like a verb is named by --table
+    pub name: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub verb: CompactVerb,
@@ -31,7 +33,7 @@ pub struct CompactCommand {
 #[derive(Debug, Subcommand)]
 #[command(rename_all = "snake_case")]
 pub enum CompactVerb {
-    /// Compact every copy of the table of --table once, from now on
+    /// Compact every copy once, from now on
     Start(StartArguments),
     /// Show how far every copy is; exit code 0 if all are done, else 1
     Status(StatusArguments),
@@ -58,45 +60,46 @@ pub struct StatusArguments {
 
 /// Carries out a verb.
 pub async fn run(context: &Context, command: CompactCommand) -> Outcome {
+    let name = context.name_or_table(command.name)?;
     match command.verb {
-        CompactVerb::Start(arguments) => start(context, arguments).await,
-        CompactVerb::Status(arguments) => status(context, arguments.wait_seconds).await,
+        CompactVerb::Start(arguments) => start(context, &name, arguments).await,
+        CompactVerb::Status(arguments) => status(context, &name, arguments.wait_seconds).await,
     }
 }
 
-async fn start(context: &Context, arguments: StartArguments) -> Outcome {
-    let name = context.table_name()?;
+async fn start(context: &Context, name: &str, arguments: StartArguments) -> Outcome {
     let client = context.client().await?;
-    let (environment, _) = Environment::parse_kept(&client.environment(&name).await?);
+    let (environment, _) = Environment::parse_kept(&client.environment(name).await?);
     if environment.manual_compaction.disabled {
         return Err(Failure::new(
             "disabled",
-            "manual_compact.disabled is set; table env del manual_compact.disabled allows compactions again",
+            format!(
+                "manual_compact.disabled is set; table env {name} del manual_compact.disabled allows compactions again"
+            ),
         ));
     }
     // One second is one trigger: a later one must differ, or nothing would begin.
     let trigger = unix_now().max(environment.manual_compaction.once_trigger_seconds + 1);
     let depth = if arguments.bottommost { "force" } else { "skip" };
     let change = EnvironmentChange::set(TRIGGER, trigger).and_set(BOTTOMMOST, depth);
-    client.change_environment(&name, &change).await?;
+    client.change_environment(name, &change).await?;
     if arguments.wait_seconds.is_some() {
-        return status(context, arguments.wait_seconds).await;
+        return status(context, name, arguments.wait_seconds).await;
     }
-    let text = format!("table {name} is compacted from now on; `table compact status` shows how far it is");
+    let text = format!("table {name} is compacted from now on; `table compact {name} status` shows how far it is");
     context.style().show(&text, json!({"table": name, "trigger_seconds": trigger}));
     Ok(Ending::Yes)
 }
 
-async fn status(context: &Context, wait_seconds: Option<u64>) -> Outcome {
-    let name = context.table_name()?;
+async fn status(context: &Context, name: &str, wait_seconds: Option<u64>) -> Outcome {
     let client = context.client().await?;
-    let reply = client.describe_table(&name).await?;
+    let reply = client.describe_table(name).await?;
     let (environment, _) = Environment::parse_kept(&reply.environment);
     let trigger = environment.manual_compaction.once_trigger_seconds;
     let names = NodeNames::new(&reply.nodes);
     let deadline = wait_seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
     let copies = loop {
-        let copies = client.copies(&name).await?;
+        let copies = client.copies(name).await?;
         let over = deadline.is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
         if over || all_done(&copies, trigger) {
             break copies;

@@ -11,6 +11,8 @@ use crate::output::{Ending, Failure, Grid, Outcome};
 /// `table env` and its verbs.
 #[derive(Debug, Args)]
 pub struct EnvironmentCommand {
+    /// The table; without one, that of --table or `use`. One that is called like a verb is named by --table
+    pub name: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub verb: EnvironmentVerb,
@@ -20,7 +22,7 @@ pub struct EnvironmentCommand {
 #[derive(Debug, Subcommand)]
 #[command(rename_all = "snake_case")]
 pub enum EnvironmentVerb {
-    /// List the settings of the table of --table
+    /// List the settings
     List,
     /// Set settings: all of them, or none if one of them is not valid
     Set(SetEnvironmentArguments),
@@ -59,44 +61,45 @@ pub struct ClearEnvironmentArguments {
 
 /// Carries out a verb.
 pub async fn run(context: &Context, command: EnvironmentCommand) -> Outcome {
+    let name = context.name_or_table(command.name)?;
     match command.verb {
-        EnvironmentVerb::List => list(context).await,
-        EnvironmentVerb::Set(arguments) => set(context, arguments).await,
-        EnvironmentVerb::Del(arguments) => delete(context, arguments).await,
-        EnvironmentVerb::Clear(arguments) => clear(context, arguments).await,
+        EnvironmentVerb::List => list(context, &name).await,
+        EnvironmentVerb::Set(arguments) => set(context, &name, arguments).await,
+        EnvironmentVerb::Del(arguments) => delete(context, &name, arguments).await,
+        EnvironmentVerb::Clear(arguments) => clear(context, &name, arguments).await,
     }
 }
 
 /// Lists settings.
-pub async fn list(context: &Context) -> Outcome {
-    let entries = context.client().await?.environment(&context.table_name()?).await?;
+pub async fn list(context: &Context, name: &str) -> Outcome {
+    let entries = context.client().await?.environment(name).await?;
     show(context, &entries);
     Ok(Ending::Yes)
 }
 
 /// Sets settings.
-pub async fn set(context: &Context, arguments: SetEnvironmentArguments) -> Outcome {
+pub async fn set(context: &Context, name: &str, arguments: SetEnvironmentArguments) -> Outcome {
     let set = pairs(&arguments.settings)?;
-    change(context, EnvironmentChange { set, ..EnvironmentChange::default() }).await
+    change(context, name, EnvironmentChange { set, ..EnvironmentChange::default() }).await
 }
 
 /// Deletes settings.
-pub async fn delete(context: &Context, arguments: DeleteEnvironmentArguments) -> Outcome {
-    change(context, EnvironmentChange { delete: arguments.keys, ..EnvironmentChange::default() }).await
+pub async fn delete(context: &Context, name: &str, arguments: DeleteEnvironmentArguments) -> Outcome {
+    change(context, name, EnvironmentChange { delete: arguments.keys, ..EnvironmentChange::default() }).await
 }
 
 /// Deletes all settings, or those whose names begin alike.
-pub async fn clear(context: &Context, arguments: ClearEnvironmentArguments) -> Outcome {
+pub async fn clear(context: &Context, name: &str, arguments: ClearEnvironmentArguments) -> Outcome {
     let Some(prefix) = &arguments.prefix else {
-        return change(context, EnvironmentChange { clear: true, ..EnvironmentChange::default() }).await;
+        return change(context, name, EnvironmentChange { clear: true, ..EnvironmentChange::default() }).await;
     };
-    let entries = context.client().await?.environment(&context.table_name()?).await?;
+    let entries = context.client().await?.environment(name).await?;
     let keys = entries.into_iter().map(|entry| entry.key).filter(|key| key.starts_with(prefix));
-    change(context, EnvironmentChange { delete: keys.collect(), ..EnvironmentChange::default() }).await
+    change(context, name, EnvironmentChange { delete: keys.collect(), ..EnvironmentChange::default() }).await
 }
 
-async fn change(context: &Context, change: EnvironmentChange) -> Outcome {
-    let entries = context.client().await?.change_environment(&context.table_name()?, &change).await?;
+async fn change(context: &Context, name: &str, change: EnvironmentChange) -> Outcome {
+    let entries = context.client().await?.change_environment(name, &change).await?;
     show(context, &entries);
     Ok(Ending::Yes)
 }
@@ -134,6 +137,7 @@ pub(crate) fn entries_json(entries: &[EnvironmentEntry]) -> Value {
 mod tests {
     use super::*;
     use crate::cli::{Command, TableWord, parse};
+    use crate::commands::table::{TableCommand, TableVerb};
 
     fn command(line: &str) -> Result<Command, clap::Error> {
         parse(line.split(' ').map(str::to_owned)).map(|cli| cli.command.expect("a command"))
@@ -155,6 +159,25 @@ mod tests {
         assert_eq!(pairs(&arguments.settings).expect("pairs"), expected);
         assert!(pairs(&["default_ttl".to_owned()]).unwrap_err().message.contains("in turns"));
         assert!(command("table env set default_ttl").is_err() && command("table env del").is_err());
+        assert!(command("table env temp").is_err(), "and what?");
+    }
+
+    #[test]
+    fn the_table_comes_first_or_is_that_of_the_session() {
+        let words = [
+            ("table env temp set default_ttl 60", Some("temp")),
+            ("table env set default_ttl 60", None),
+            ("table env temp del default_ttl", Some("temp")),
+            ("table env temp list", Some("temp")),
+            ("table env clear -a", None),
+        ];
+        for (line, expected) in words {
+            let Ok(Command::Tables(TableWord::Table(TableCommand { verb: TableVerb::Env(command) }))) = command(line)
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(command.name.as_deref(), expected, "{line}");
+        }
     }
 
     #[test]

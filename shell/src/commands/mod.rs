@@ -75,9 +75,9 @@ async fn run_on_tables(context: &Context, word: TableWord) -> Outcome {
         TableWord::Drop(arguments) => lifecycle::drop_table(context, arguments).await,
         TableWord::Recall(arguments) => lifecycle::recall(context, arguments).await,
         TableWord::Rename(arguments) => lifecycle::rename(context, arguments).await,
-        TableWord::GetAppEnvs => environment::list(context).await,
-        TableWord::SetAppEnvs(arguments) => environment::set(context, arguments).await,
-        TableWord::DelAppEnvs(arguments) => environment::delete(context, arguments).await,
-        TableWord::ClearAppEnvs(arguments) => environment::clear(context, arguments).await,
+        TableWord::GetAppEnvs => environment::list(context, &context.table_name()?).await,
+        TableWord::SetAppEnvs(arguments) => environment::set(context, &context.table_name()?, arguments).await,
+        TableWord::DelAppEnvs(arguments) => environment::delete(context, &context.table_name()?, arguments).await,
+        TableWord::ClearAppEnvs(arguments) => environment::clear(context, &context.table_name()?, arguments).await,
     }
 }

@@ -85,7 +85,7 @@ pub struct ListArguments {
 /// Options of `table describe`.
 #[derive(Debug, Args)]
 pub struct DescribeArguments {
-    /// Its name; without one, the table of --table
+    /// Its name; without one, the table of --table or `use`
     pub name: Option<String>,
     /// Show every copy: its role, how far it is, its size
     #[arg(long, short = 'd')]
@@ -220,10 +220,7 @@ fn table_json(table: &TableDescription) -> Value {
 
 /// Describes a table.
 pub async fn describe(context: &Context, arguments: DescribeArguments) -> Outcome {
-    let name = match arguments.name {
-        Some(name) => name,
-        None => context.table_name()?,
-    };
+    let name = context.name_or_table(arguments.name)?;
     let client = context.client().await?;
     let reply = client.describe_table(&name).await?;
     let (mut text, mut value) = (description_text(&reply), description_json(&reply));

@@ -28,14 +28,6 @@ impl Throttle {
     }
 }
 
-impl Allowance {
-    /// What one of the table's partitions may do in a second: an even share, and one more, as in Pegasus, so that a
-    /// small rate does not become none.
-    pub fn units_per_partition(&self, partition_count: u32) -> u64 {
-        self.units_per_second / u64::from(partition_count.max(1)) + 1
-    }
-}
-
 impl FromStr for Throttle {
     type Err = String;
 
@@ -106,13 +98,5 @@ mod tests {
             assert!(text.parse::<Throttle>().is_err(), "{text}");
         }
         assert!("99999999999999999999M*delay*1".parse::<Throttle>().is_err());
-    }
-
-    #[test]
-    fn shares_are_even_and_never_nothing() {
-        let allowance = |units_per_second| Allowance { units_per_second, wait_ms: 0 };
-        assert_eq!(allowance(1000).units_per_partition(8), 126);
-        assert_eq!(allowance(1).units_per_partition(8), 1);
-        assert_eq!(allowance(1).units_per_partition(0), 2);
     }
 }

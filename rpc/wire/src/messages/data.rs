@@ -100,7 +100,7 @@ pub struct MultiGet<'a> {
     pub count_only: bool,
     /// Most rows wanted; 0 means the server's limit.
     pub rows_max: u32,
-    /// Most bytes wanted (keys and values); 0 means the server's limit.
+    /// Most bytes wanted (sort keys and values), and the row that passes it; 0 means the server's limit.
     pub bytes_max: u32,
 }
 

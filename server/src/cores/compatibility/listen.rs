@@ -31,9 +31,9 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Pause after an attempt to accept that failed, for example because no descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the core's port for TCP; `None` while it is in use. The same number over UDP was taken before, so no other node
-/// has it. But on loopback a client that dials a node which is down may have met itself, and such a connection holds the
-/// port until the client gives it up: a node that comes back must not fail for that.
+/// Takes the core's port for TCP; `None` while it is in use. The same number over UDP was taken before, so no other
+/// node has it. But on loopback a client that dials a node which is down may have met itself, and such a connection
+/// holds the port until the client gives it up: a node that comes back must not fail for that.
 fn take(core: u16, address: SocketAddr) -> Result<Option<TcpListener>, NodeError> {
     match listen(address) {
         Ok(listener) => Ok(Some(listener)),
@@ -71,7 +71,8 @@ fn connections_max(config: &Config) -> usize {
         tracing::warn!(
             files,
             connections = share,
-            "the limit of open files (ulimit -Hn) allows for fewer connections than compatibility.connections_per_core_max"
+            "the limit of open files (ulimit -Hn) allows for fewer connections than \
+             compatibility.connections_per_core_max"
         );
     }
     configured.min(share)

@@ -10,8 +10,8 @@
 //!                  +--- outbox <-- answers <----------------------------+ outcome or refusal
 //! ```
 //!
-//! Nothing here may trust a byte that arrives, or hold memory for a client that does not ask or does not listen: what is
-//! unanswered, unsent and unfinished of a connection is bounded, and an idle one has no buffer.
+//! Nothing here may trust a byte that arrives, or hold memory for a client that does not ask or does not listen: what
+//! is unanswered, unsent and unfinished of a connection is bounded, and an idle one has no buffer.
 
 mod answers;
 mod calls;
