@@ -205,7 +205,11 @@ async fn a_node_whose_port_is_in_use_serves_others_until_it_is_free() {
     client.set(partition, b"h", b"s", b"value");
     stage.node.stop();
     // What a client that redials on loopback may come to: a connection with itself, from the node's port.
-    let holder = std::net::TcpListener::bind(stage.scene.node_address()).expect("the port is free");
+    // The socket of a process that has ended lives on until the kernel has taken down its ring.
+    let holder = eventually("the port to be free", std::time::Instant::now() + PATIENCE, async || {
+        std::net::TcpListener::bind(stage.scene.node_address()).map_err(|error| error.to_string())
+    })
+    .await;
     stage.node = stage.scene.start_node(&stage.config);
     let native = stage.scene.caller().await;
     native.wait_until_serving(partition).await;
