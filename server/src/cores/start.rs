@@ -25,6 +25,9 @@ use crate::control::{ToCore, ToMeta};
 use crate::layout::{CoreRecovery, RecoveredCopy, Relocation};
 use crate::node::{NodeError, NodeShared};
 
+/// Entries of a ring. The kernel finds what it is to cancel, which every sleep of an executor does, in a table that
+/// grows with the ring: with glommio's default of 128 it has 8 places for thousands of idle connections.
+const RING_DEPTH: usize = 4096;
 /// How long a port in use is asked for again.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two attempts.
@@ -64,7 +67,8 @@ pub fn spawn(
                 PinCpus::None => Placement::Unbound,
                 PinCpus::Auto => Placement::Fixed(usize::from(id)),
             };
-            let executor = LocalExecutorBuilder::new(placement).name(&format!("core-{id}")).make();
+            let executor =
+                LocalExecutorBuilder::new(placement).name(&format!("core-{id}")).ring_depth(RING_DEPTH).make();
             let result = match executor {
                 Ok(executor) => executor.run(live(setup, &started)),
                 Err(error) => Err(NodeError(format!(
