@@ -1,8 +1,8 @@
 //! `crowd`: what clients of Pegasus notice of very many others that say nothing, and of some that do not listen.
 //!
-//! Pairs of measurements: reads and writes at a fixed rate while nobody else is there, then beside the crowd. The
-//! crowd of a pair has gone before the next one begins. A pair shows how the second measurement's latency stands to
-//! the first's; the verdict of the command is on the median of the pairs.
+//! Pairs of measurements: reads and writes at a fixed rate while nobody else is there, and beside the crowd. The crowd
+//! comes and goes with each pair. A pair shows how the latency beside the crowd stands to that alone; the verdict of the
+//! command is on the median of the pairs.
 
 mod others;
 
@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub pairs: u16,
     /// How long each is measured
-    #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
+    #[arg(long, default_value_t = 10.0, value_parser = parse_seconds)]
     pub seconds: f64,
     /// Operations a second, half of them reads
     #[arg(long, default_value_t = 2000.0, value_name = "OPS", value_parser = parse_rate)]
@@ -104,11 +104,20 @@ pub fn run(options: &Options) -> Result<Verdict, Failure> {
         let mut pairs = Vec::new();
         for number in 1..=options.pairs {
             output.progress(&format!("pair {number} of {}", options.pairs));
-            let alone = measure(options, &prepared, &servers).await?;
-            let others = Others::come(&nodes, options.idle, options.deaf).await?;
-            let beside = measure(options, &prepared, &servers).await?;
-            others.go(connected.client(), &name).await?;
-            pairs.push(Pair { alone, beside });
+            let alone = async || measure(options, &prepared, &servers).await;
+            let beside = async || {
+                let others = Others::come(&nodes, options.idle, options.deaf).await?;
+                let beside = measure(options, &prepared, &servers).await?;
+                others.go(connected.client(), &name).await?;
+                Ok::<Side, Failure>(beside)
+            };
+            // Which one is first changes, so that a machine that drifts favours neither.
+            pairs.push(if number.is_multiple_of(2) {
+                let beside = beside().await?;
+                Pair { alone: alone().await?, beside }
+            } else {
+                Pair { alone: alone().await?, beside: beside().await? }
+            });
         }
         connected.close().await;
         Ok::<_, Failure>(pairs)
@@ -198,7 +207,7 @@ impl Report {
 /// Operations under way at a time; at a fixed rate it only bounds them.
 const DEPTH: usize = 64;
 /// Before each measurement.
-const WARMUP: Duration = Duration::from_secs(1);
+const WARMUP: Duration = Duration::from_secs(2);
 /// What the 99th percentile may grow by.
 const RATIO_MAX: f64 = 1.2;
 /// What a connection that says nothing may cost its node.
