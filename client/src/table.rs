@@ -30,7 +30,7 @@ use crate::rows::Ttl;
 ///
 /// # Errors of every operation
 /// - [`Error::InvalidArgument`]: a key or value is over a limit, which the text names. Hash keys have 1 to 1024 bytes,
-///   sort keys 0 to 1024, values at most 400 KiB; a table's `limits.*` may be lower.
+///   sort keys 0 to 1024, values at most 1000 KiB; a table's `limits.*` may be lower.
 /// - [`Error::Timeout`]: it has had no effect; the text says what was in the way. That includes a table's throttling.
 /// - [`Error::Unknown`]: only of writes. It has had an effect, may still have one, or has none.
 /// - [`Error::NoSuchTable`]: the table was dropped, with the server's words.

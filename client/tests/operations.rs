@@ -52,7 +52,7 @@ async fn what_breaks_a_limit_is_not_sent() {
     let cluster = Cluster::start(8).await;
     let table = cluster.table().await;
     let long = vec![0u8; 1025];
-    let value = vec![0u8; 400 * 1024 + 1];
+    let value = vec![0u8; 1000 * 1024 + 1];
     let one: [(&str, &str); 1] = [("s", "v")];
     let range = SortKeyRange { stop: long.clone(), ..SortKeyRange::default() };
     let filter = KeyFilter::Anywhere(long.clone());

@@ -14,6 +14,9 @@ use pegasus_perf::chaos::verdict::{Findings, Verdict};
 use pegasus_perf::workload::client_runtime;
 use stub::{Lie, Stub};
 
+/// Runs in which a lost write has to show.
+const ATTEMPTS: usize = 10;
+
 /// Lets clients work on a stand-in for a second and judges what they recorded.
 fn judge(lie: Option<Lie>) -> Findings {
     let home = tempfile::tempdir().unwrap();
@@ -48,7 +51,10 @@ fn stale_reads_are_found() {
 
 #[test]
 fn lost_writes_are_found() {
-    let findings = judge(Some(Lie::LostWrite));
+    // A write that is lost and overwritten before anybody reads it does not show; on a busy machine that may be so for
+    // all of them in one run.
+    let findings = (0..ATTEMPTS).map(|_| judge(Some(Lie::LostWrite))).find(|found| found.verdict != Verdict::Ok);
+    let findings = findings.expect("one of the lost writes shows");
     assert_eq!(findings.verdict, Verdict::Violation, "{:?}", findings.counts);
     assert!(!findings.witnesses.is_empty());
 }

@@ -101,9 +101,15 @@ async fn requests_beyond_a_limit_are_refused_with_its_name() {
     let there = stage.partition_of(&long_hash_key);
     expect(&caller.set(there, &long_hash_key, b"v").await, Status::TooLarge, "hash_key_bytes_max");
     expect(&caller.get(there, &long_hash_key, b"").await, Status::TooLarge, "hash_key_bytes_max");
-    let empty = stage.partition_of(b"");
-    expect(&caller.set(empty, b"", b"v").await, Status::InvalidArgument, "hash key must not be empty");
-    expect(&caller.get(empty, b"", b"").await, Status::InvalidArgument, "hash key must not be empty");
+    // Only single rows may have no hash key; then the sort key says where they belong.
+    let two = [put(b"s", b"v"), put(b"t", b"v")];
+    expect(&caller.write(here, b"", &two).await, Status::InvalidArgument, "hash key must not be empty");
+    let key_of_none = [SortKey { bytes: b"s" }];
+    let none = multi_get(&caller, here, b"", &key_of_none).await;
+    expect(&none, Status::InvalidArgument, "hash key must not be empty");
+    let elsewhere = PartitionId { index: (partition_index(b"", b"s", PARTITIONS) + 1) % PARTITIONS, ..here };
+    expect(&caller.set(elsewhere, b"", b"v").await, Status::InvalidArgument, "does not belong to partition");
+    expect(&caller.get(elsewhere, b"", b"s").await, Status::InvalidArgument, "does not belong to partition");
     expect(&caller.write(here, key, &[put(&long_sort_key, b"v")]).await, Status::TooLarge, "sort_key_bytes_max");
     let delete = [RowOperation::Delete { sort_key: &long_sort_key }];
     expect(&caller.write(here, key, &delete).await, Status::TooLarge, "sort_key_bytes_max");

@@ -5,6 +5,7 @@
 mod roles;
 mod support;
 
+use pegasus_wire::hash::partition_index;
 use pegasus_wire::limits::{
     FILTER_BYTES_MAX, HASH_KEY_BYTES_MAX, READ_ROWS_MAX, SORT_KEY_BYTES_MAX, VALUE_BYTES_MAX, WRITE_ROWS_MAX,
 };
@@ -14,7 +15,7 @@ use pegasus_wire::messages::data::{
 };
 use pegasus_wire::{Frame, FrameBuilder, FrameHeader, MessageKind, PartitionId, Status};
 use roles::led::{ID, Led, key_of};
-use roles::partition;
+use roles::{partition, table};
 use support::operations::{all_of, refused, whole};
 
 /// First scene number of this program.
@@ -63,7 +64,11 @@ async fn operations_beyond_a_limit_are_refused_with_its_name() {
     let one = [put(b"s", b"v")];
 
     refused(&caller.increment(&increment(&LONG_HASH_KEY)).await, Status::TooLarge, "hash_key_bytes_max");
-    refused(&caller.increment(&increment(b"")).await, Status::InvalidArgument, "hash key must not be empty");
+    // A single row without a hash key is where its sort key belongs.
+    let elsewhere =
+        (0u8..).map(|byte| [byte]).find(|sort_key| partition_index(b"", sort_key, table().partition_count) != ID.index);
+    let misplaced = Increment { sort_key: &elsewhere.unwrap(), ..increment(b"") };
+    refused(&caller.increment(&misplaced).await, Status::InvalidArgument, "does not belong to partition");
     let long = Increment { sort_key: &LONG_SORT_KEY, ..increment(&key) };
     refused(&caller.increment(&long).await, Status::TooLarge, "sort_key_bytes_max");
 
