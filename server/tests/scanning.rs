@@ -205,8 +205,8 @@ async fn what_the_tables_time_limit_stops_goes_on() {
         let counted = scan_all(&led, Scan { keep_context, count_only: true, ..whole(ID) }, async || ()).await;
         assert_eq!(counted.iter().map(|slice| slice.count).sum::<u64>(), 3000);
     }
-    // Nothing else stops these reads before their end. One by itself may be fast enough; of many at a time the last ones
-    // wait for their turn longer than they have.
+    // Nothing else stops these reads before their end. One by itself may be fast enough; of many at a time the last
+    // ones wait for their turn longer than they have.
     let named: Vec<SortKey<'_>> = expected.iter().map(|key| SortKey { bytes: key.as_bytes() }).collect();
     let scan = whole(ID);
     eventually("the time to stop a scan", || async {

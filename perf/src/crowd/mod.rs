@@ -1,8 +1,8 @@
 //! `crowd`: what clients of Pegasus notice of very many others that say nothing, and of some that do not listen.
 //!
 //! Pairs of measurements: reads and writes at a fixed rate while nobody else is there, and beside the crowd. The crowd
-//! comes and goes with each pair. A pair shows how the latency beside the crowd stands to that alone; the verdict of the
-//! command is on the median of the pairs.
+//! comes and goes with each pair. A pair shows how the latency beside the crowd stands to that alone; the verdict of
+//! the command is on the median of the pairs.
 
 mod others;
 
