@@ -23,7 +23,7 @@ pub struct Options {
     /// The operations.
     #[command(flatten)]
     pub workload: WorkloadOptions,
-    /// A table of any server that speaks Pegasus's Thrift protocol, as pegasus://host:port[,host:port]/table, in place
+    /// A table of any server that speaks Pegasus's Thrift protocol, as pegasus://host:port,host:port/table, in place
     /// of a cluster through our own protocol; made with the given partitions and replicas if it is missing
     #[arg(long, value_name = "ADDRESS", value_parser = Target::parse)]
     #[arg(conflicts_with_all = ["meta", "tls", "table", "durability"])]

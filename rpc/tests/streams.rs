@@ -11,8 +11,8 @@ use bytes::Bytes;
 use common::*;
 use futures_util::future::{Either, join, join_all, select};
 use pegasus_rpc::{
-    Alpn, CloseCode, Closed, Connection, Endpoint, EndpointOptions, FrameReader, FrameWriter, Outbox, Role, RpcError,
-    Runtime,
+    Alpn, Channel, CloseCode, Closed, Connection, Endpoint, EndpointOptions, FrameReader, FrameWriter, Outbox, Role,
+    RpcError, Runtime,
 };
 use pegasus_wire::limits::{FRAME_BYTES_MAX, OUTBOX_BYTES_MAX};
 use pegasus_wire::{FrameBuilder, FrameHeader};
@@ -155,9 +155,12 @@ async fn half_a_frame_is_refused(runtime: Runtime) {
 async fn bad_data_ends_that_connection_only(runtime: Runtime) {
     let pair = Pair::new(runtime.clone()).await;
     let bad = pair.client.connect(pair.server.local_address(), Role::Replica, Alpn::Data).await.unwrap();
+    // Before the handshake is confirmed a close cannot say its code (RFC 9000, 10.2.3).
+    echo(&Channel::open(&runtime, &bad).await.unwrap(), b"it is confirmed").await;
     let (mut writer, _reader) = bad.open().await.unwrap();
     writer.write(&[0xFF; 64]).await.unwrap();
-    assert!(matches!(bad.closed().await, RpcError::ClosedByPeer { code: CloseCode::Malformed, .. }));
+    let closed = bad.closed().await;
+    assert!(matches!(closed, RpcError::ClosedByPeer { code: CloseCode::Malformed, .. }), "{closed}");
     echo(&pair.channel, b"the others do not notice").await;
 }
 

@@ -38,7 +38,7 @@ pub struct CopyDataArguments {
     /// The table to fill
     #[arg(short = 'a', long, visible_alias = "target-app-name", value_name = "NAME", required_unless_present = "from")]
     pub target_table: Option<String>,
-    /// Read this table of a Pegasus cluster, pegasus://host:port[,host:port]/table, and fill the table in use
+    /// Read this table of a Pegasus cluster, pegasus://host:port,host:port/table, and fill the table in use
     #[arg(long, value_name = "ADDRESS", value_parser = Target::parse, conflicts_with = "target_table")]
     pub from: Option<Target>,
     /// With --from, rows in one answer of the source; fewer where values are large
