@@ -220,7 +220,8 @@ run_gate() {
 # Debug assertions hold the invariants of the protocol, so its packages are also tested in the dev profile. They
 # need no RocksDB and few crates; everything else is tested in the release profile alone.
 test_pure_packages() {
-    cargo test --locked --package pegasus-wire --package pegasus-replication --package pegasus-sim --package pegasus-gateway
+    cargo test --locked --package pegasus-wire --package pegasus-replication --package pegasus-sim \
+        --package pegasus-gateway
     cargo test --locked --package pegasus-meta --no-default-features
 }
 
