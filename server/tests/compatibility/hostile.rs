@@ -154,6 +154,8 @@ async fn what_is_read_in_a_pool_for_it_is_bounded_as_well() {
     })
     .await;
     assert_eq!(other.get(partition, b"h", b"missing").0, 1);
+    // The pool has its jobs in order: what is asked for now is read after all of those.
+    assert_eq!(other.multi_get(partition, &all).1.len(), 1000);
     // Each is answered, with its rows or not.
     let mut errors = std::collections::BTreeMap::new();
     for _ in 0..500 {
@@ -161,8 +163,9 @@ async fn what_is_read_in_a_pool_for_it_is_bounded_as_well() {
         let answer = Answer::parse(&answer).expect("an answer");
         *errors.entry(answer.error.to_owned()).or_insert(0) += 1;
     }
-    assert!(errors.get("ERR_OK").is_some_and(|count| *count > 0), "{errors:?}");
-    assert!(errors.get("ERR_BUSY").is_some_and(|count| *count > 100), "{errors:?}");
+    // 16 MiB that are unsent, and what the kernel has taken.
+    assert!(errors.get("ERR_OK").is_some_and(|count| (1..=20).contains(count)), "{errors:?}");
+    assert!(errors.get("ERR_BUSY").is_some_and(|count| *count >= 480), "{errors:?}");
     let grown = resident_bytes(stage.node.id()).saturating_sub(before);
     assert!(grown < 512 << 20, "the node has grown by {grown} bytes");
 }
