@@ -123,8 +123,8 @@ pub struct CoreParts {
     slow: Rc<SlowRequests>,
     /// Scans of clients of Pegasus, between two slices.
     scanners: Rc<compatibility::Scanners>,
-    /// What clients of Pegasus have not taken yet, all together.
-    unsent_bytes: Rc<Cell<usize>>,
+    /// What clients of Pegasus have not taken yet.
+    outboxes: Rc<compatibility::Outboxes>,
     /// What clients of Pegasus send is received here.
     receive_buffer: Cell<Vec<u8>>,
 }

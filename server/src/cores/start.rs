@@ -122,7 +122,7 @@ async fn live(setup: CoreSetup, started: &std_mpsc::Sender<Result<u16, NodeError
         held_bytes: Rc::default(),
         slow: Rc::default(),
         scanners: Rc::default(),
-        unsent_bytes: Rc::default(),
+        outboxes: Rc::default(),
         receive_buffer: Cell::default(),
     }));
     let writer = core.run_log();

@@ -48,7 +48,7 @@ impl Core {
         request.trace = Some(Trace::new(visit, now, &self.slow));
         self.count(|counters| counters.compatibility_requests += 1);
         match if self.gated.get() { self.enter(&mut request, &visit, now) } else { Entry::Through } {
-            Entry::Through => match self.carry_out_call(request, body, now) {
+            Entry::Through => match self.carry_out_call(request, &message, body, now) {
                 Err(ThriftError::TooManyEntries(entries)) => {
                     tracing::debug!(entries, "a list of a client of Pegasus");
                     session.push(|out| append_error(out, message.name, sequence, ErrorName::InvalidData));
@@ -64,8 +64,10 @@ impl Core {
                 let body = Bytes::copy_from_slice(body);
                 let resume = move |core: &Core, request: Request, now| {
                     let session = request.session.clone();
+                    let carried_out =
+                        Message::parse(&body).and_then(|message| core.carry_out_call(request, &message, &body, now));
                     // What is malformed is only found out now; its connection goes on then.
-                    if let Err(error) = core.carry_out_call(request, &body, now) {
+                    if let Err(error) = carried_out {
                         tracing::debug!(%error, "a held request of a client of Pegasus");
                         session.push(|out| append_error(out, rpc.name().as_bytes(), sequence, ErrorName::InvalidData));
                     }
@@ -93,11 +95,16 @@ impl Core {
         Ok(())
     }
 
-    /// Hands one request to where its method is handled.
-    fn carry_out_call(&self, request: Request, body: &[u8], now: Moment) -> Result<(), ThriftError> {
+    /// Hands one request, the message of which is the body's, to where its method is handled.
+    fn carry_out_call(
+        &self,
+        request: Request,
+        message: &Message<'_>,
+        body: &[u8],
+        now: Moment,
+    ) -> Result<(), ThriftError> {
         let Form::Call(call) = &request.form else { return Ok(()) };
         let (rpc, partition) = (call.rpc, call.partition);
-        let message = Message::parse(body)?;
         match rpc {
             Rpc::Get | Rpc::Ttl => {
                 let key: Blob<'_> = message.argument()?;
@@ -134,7 +141,7 @@ impl Core {
             Rpc::MultiRemove => self.call_multi_remove(request, partition, &message.argument()?, now),
             _ => {
                 let mut request = request;
-                note(&mut request, Detail::ReturnValue(understand(rpc, &message)?));
+                note(&mut request, Detail::ReturnValue(understand(rpc, message)?));
                 self.execute(request, Received { body: body.into(), rpc, partition }, now);
             }
         }

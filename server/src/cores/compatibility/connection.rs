@@ -38,7 +38,7 @@ pub(super) async fn serve(core: Core, stream: TcpStream, server: Rc<str>) {
     let set_up = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     let Ok(client) = set_up.and_then(|()| stream.peer_addr()) else { return };
     let stream: SharedStream = Rc::new(RefCell::new(stream));
-    let outbox = SocketOutbox::new(server, core.unsent_bytes.clone());
+    let outbox = SocketOutbox::new(server, core.outboxes.clone());
     let writer = glommio::spawn_local(outbox.clone().run(stream.clone()));
     let session = Session::new(Outlet::Socket(outbox.clone()), UNANSWERED_MAX);
     let mut connection = Connection {

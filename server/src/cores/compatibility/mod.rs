@@ -31,7 +31,7 @@ use super::partition::CopyId;
 
 pub(crate) use answers::{answer, refuse};
 pub(crate) use listen::bind;
-pub(crate) use outbox::SocketOutbox;
+pub(crate) use outbox::{Outboxes, SocketOutbox};
 pub(crate) use scanners::{ScanCall, Scanners};
 
 /// Bytes after which an answer with rows ends. Pegasus goes on to 30 MiB; clients see a read that is not complete.

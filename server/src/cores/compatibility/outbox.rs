@@ -1,7 +1,7 @@
 //! The sending side of a connection: answers are appended, a task writes whatever has gathered in one piece.
 //!
 //! The same as the outbox of a QUIC stream, for one thread and a socket. Invariants: bytes leave in the order of the
-//! pushes; after `closed` nothing more leaves; `total` has the unsent bytes of all connections of the core.
+//! pushes; after `closed` nothing more leaves; what is unsent of all connections is counted once for the core.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -34,14 +34,40 @@ struct Shared {
     state: RefCell<State>,
     /// The node's address, which answers repeat.
     server: Rc<str>,
-    /// Unsent bytes of all connections of the core.
-    total: Rc<Cell<usize>>,
+    of_core: Rc<Outboxes>,
+}
+
+/// What the outboxes of a core share.
+#[derive(Default)]
+pub(crate) struct Outboxes {
+    /// Unsent bytes of all connections.
+    unsent: Cell<usize>,
+    /// An empty buffer for the connection that answers next: idle ones keep none, and answers need not allocate.
+    spare: Cell<Vec<u8>>,
+}
+
+impl Outboxes {
+    fn add(&self, bytes: usize) {
+        self.unsent.set(self.unsent.get() + bytes);
+    }
+
+    fn take_off(&self, bytes: usize) {
+        self.unsent.set(self.unsent.get() - bytes);
+    }
+
+    /// Keeps an emptied buffer, unless it is too large or there is a larger one.
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        let spare = self.spare.take();
+        buffer.clear();
+        let is_better = (spare.capacity()..=BUFFER_BYTES_KEPT).contains(&buffer.capacity());
+        self.spare.set(if is_better { buffer } else { spare });
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         let unsent = self.state.get_mut().unsent();
-        self.total.set(self.total.get() - unsent);
+        self.of_core.take_off(unsent);
     }
 }
 
@@ -65,9 +91,9 @@ impl State {
 }
 
 impl SocketOutbox {
-    /// An outbox that counts what is unsent into `total`, too; [`SocketOutbox::run`] empties it.
-    pub(super) fn new(server: Rc<str>, total: Rc<Cell<usize>>) -> SocketOutbox {
-        SocketOutbox(Rc::new(Shared { state: RefCell::default(), server, total }))
+    /// An outbox of a core; [`SocketOutbox::run`] empties it.
+    pub(super) fn new(server: Rc<str>, of_core: Rc<Outboxes>) -> SocketOutbox {
+        SocketOutbox(Rc::new(Shared { state: RefCell::default(), server, of_core }))
     }
 
     /// The node's address as answers say it.
@@ -82,9 +108,12 @@ impl SocketOutbox {
             if state.closed || state.finishing {
                 return Err(Closed);
             }
+            if state.open.capacity() == 0 {
+                state.open = self.0.of_core.spare.take();
+            }
             let before = state.open.len();
             build(&mut state.open);
-            self.0.total.set(self.0.total.get() + state.open.len() - before);
+            self.0.of_core.add(state.open.len() - before);
             state.writer.take()
         };
         if let Some(waker) = waker {
@@ -101,7 +130,7 @@ impl SocketOutbox {
     /// True while rows may be answered. What was read in a pool comes here however much is unsent, so it has a bound of
     /// its own, for this client and for all of the core.
     pub(super) fn takes_rows(&self) -> bool {
-        self.0.state.borrow().unsent() < ROWS_BYTES_MAX && self.0.total.get() < TOTAL_BYTES_MAX
+        self.0.state.borrow().unsent() < ROWS_BYTES_MAX && self.0.of_core.unsent.get() < TOTAL_BYTES_MAX
     }
 
     /// True if nothing leaves any more; else the task is woken when that comes to be.
@@ -136,9 +165,9 @@ impl SocketOutbox {
 
     /// Drops what is queued; nothing more leaves.
     pub(super) fn close(&self) {
-        let total = &self.0.total;
+        let of_core = &self.0.of_core;
         self.end(|state| {
-            total.set(total.get() - state.unsent());
+            of_core.take_off(state.unsent());
             state.closed = true;
             (state.open, state.writing) = (Vec::new(), 0);
         });
@@ -184,7 +213,9 @@ impl SocketOutbox {
             return Poll::Ready(false);
         }
         // Nothing to send: an idle connection keeps no buffer.
-        (*buffer, state.open) = (Vec::new(), Vec::new());
+        for idle in [std::mem::take(buffer), std::mem::take(&mut state.open)] {
+            self.0.of_core.give_back(idle);
+        }
         match &state.writer {
             Some(waker) if waker.will_wake(context.waker()) => {}
             _ => state.writer = Some(context.waker().clone()),
@@ -222,7 +253,7 @@ impl SocketOutbox {
             // Nothing is left to count if the outbox was closed meanwhile.
             let counted = bytes.min(state.writing);
             state.writing -= counted;
-            self.0.total.set(self.0.total.get() - counted);
+            self.0.of_core.take_off(counted);
             let has_room = state.unsent() < QUEUED_BYTES_MAX;
             if has_room { state.reader.take() } else { None }
         };

@@ -3,10 +3,14 @@
 use pegasus_gateway::frame::Message;
 use pegasus_gateway::mapping::{check, expiry_change, expiry_seconds, filter_kind, limit, split_key};
 use pegasus_gateway::messages::read::{FilterType, MultiGetRequest};
-use pegasus_gateway::messages::write::{CheckAndMutateRequest, CheckAndSetRequest, IncrRequest, MutateOperation};
+use pegasus_gateway::messages::write::{
+    CheckAndMutateRequest, CheckAndSetRequest, CheckType, IncrRequest, Mutate, MutateOperation,
+};
 use pegasus_gateway::thrift::ThriftError;
 use pegasus_gateway::{Rpc, limits};
-use pegasus_wire::messages::data::{CheckAndWrite, Filter, Increment, MultiGet, RowOperation, SortKey, SortKeys};
+use pegasus_wire::messages::data::{
+    Check, CheckAndWrite, Filter, Increment, MultiGet, RowOperation, SortKey, SortKeys,
+};
 use pegasus_wire::{PartitionId, Status};
 
 use super::super::execute::{Operation, Source};
@@ -84,7 +88,7 @@ impl Source for Received {
                     partition,
                     hash_key: request.hash_key.0,
                     check_sort_key: request.check_sort_key.0,
-                    check: check(request.check_type).ok_or_else(|| unknown_check(request.check_type.0))?,
+                    check: check_of(request.check_type)?,
                     operand: request.check_operand.0,
                     operations: &operations,
                     return_value: request.return_check_value,
@@ -97,7 +101,7 @@ impl Source for Received {
                     partition,
                     hash_key: request.hash_key.0,
                     check_sort_key: request.check_sort_key.0,
-                    check: check(request.check_type).ok_or_else(|| unknown_check(request.check_type.0))?,
+                    check: check_of(request.check_type)?,
                     operand: request.check_operand.0,
                     operations: &operations,
                     return_value: request.return_check_value,
@@ -108,7 +112,7 @@ impl Source for Received {
 }
 
 fn mutations<'a>(request: &CheckAndMutateRequest<'a>) -> Result<Vec<RowOperation<'a>>, Refusal> {
-    let mutation = |mutate: &pegasus_gateway::messages::write::Mutate<'a>| {
+    let mutation = |mutate: &Mutate<'a>| {
         let sort_key = mutate.sort_key.0;
         match mutate.operation {
             MutateOperation::PUT => {
@@ -124,8 +128,9 @@ fn mutations<'a>(request: &CheckAndMutateRequest<'a>) -> Result<Vec<RowOperation
     request.mutate_list.iter().map(mutation).collect()
 }
 
-fn unknown_check(code: i32) -> Refusal {
-    Refusal::new(Status::InvalidArgument, format!("there is no check of type {code}"))
+fn check_of(kind: CheckType) -> Result<Check, Refusal> {
+    let unknown = || Refusal::new(Status::InvalidArgument, format!("there is no check of type {}", kind.0));
+    check(kind).ok_or_else(unknown)
 }
 
 /// It was understood once, when it arrived; so this is never said to anybody.
